@@ -1,0 +1,1 @@
+"""Turn stored spans and synthetic results into verdicts, findings and alerts."""

@@ -1,0 +1,1 @@
+"""Show what the analysis found, to each viewer only what their zones allow."""

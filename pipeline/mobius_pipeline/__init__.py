@@ -1,0 +1,1 @@
+"""Carry spans and synthetic results from Kafka and files into ClickHouse."""
