@@ -17,12 +17,14 @@ help: ## List the targets
 venv: .venv/.stamp ## Install what is needed into .venv, and nothing else
 
 # The stamp is as new as the last complete install; uv.txt is in the sync so that uv outlives it.
+# Where uv cannot reach an index (it does not read pip's settings), pip installs the same locked files.
 .venv/.stamp: requirements/uv.txt requirements/dev.txt pyproject.toml instrumentation/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo 'make venv: $(PYTHON) is older than Python 3.11; say make PYTHON=python3.11' >&2; exit 1; }
 	test -x $(UV) || { $(PYTHON) -m venv --clear .venv && \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt; }
-	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/uv.txt requirements/dev.txt
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/uv.txt requirements/dev.txt || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e ./instrumentation -e .
 	@touch $@
 
