@@ -3,6 +3,9 @@
 The map is, first that applies: the ``--config`` argument; ``MOBIUS_CONFIG``; ``zones.toml`` in the
 current folder; the map of the local stack that was started last (``mobius-rum up`` leaves its path in
 the user's state folder).
+
+Credentials come from the environment; what it does not name is taken from ``credentials.env`` beside
+the map, where the local stack keeps the passwords that it made up.
 """
 
 from __future__ import annotations
@@ -11,20 +14,27 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from mobius_instrumentation.zones import Zone, Zones, ZonesError, load_zones
-
 from mobius_pipeline.errors import UsageError
 
 __all__ = [
+    "CREDENTIALS_FILE",
     "Credentials",
     "clickhouse_credentials",
     "current_stack_file",
     "find_zones_file",
     "load_config",
     "pick_zones",
+    "read_credentials_file",
     "state_folder",
 ]
+
+# Lies beside a zones.toml; lines of NAME=value.
+CREDENTIALS_FILE: Final = "credentials.env"
+# Content of that file beside the map that this process loaded last.
+_beside_the_map: dict[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +52,9 @@ class Credentials:
 def state_folder(environment: Mapping[str, str] | None = None) -> Path:
     """Folder of the user's own state (XDG base directory specification)."""
     values = os.environ if environment is None else environment
-    base = values.get("XDG_STATE_HOME") or str(Path(values.get("HOME", "~")).expanduser() / ".local" / "state")
+    base = values.get("XDG_STATE_HOME") or str(
+        Path(values.get("HOME", "~")).expanduser() / ".local" / "state"
+    )
     return Path(base) / "mobius-rum"
 
 
@@ -74,17 +86,31 @@ def find_zones_file(argument: str | Path | None = None) -> Path:
 
 
 def load_config(argument: str | Path | None = None) -> Zones:
-    """Find and read the residency map.
+    """Find and read the residency map, and remember the credentials beside it.
 
     Raises
     ------
     UsageError
         There is no map, or it is wrong (names file and key).
     """
+    file = find_zones_file(argument)
     try:
-        return load_zones(find_zones_file(argument))
+        zones = load_zones(file)
     except ZonesError as error:
         raise UsageError(error.problem, file=error.file, field=error.key) from error
+    _beside_the_map.clear()
+    _beside_the_map.update(read_credentials_file(file.parent / CREDENTIALS_FILE))
+    return zones
+
+
+def read_credentials_file(file: Path) -> dict[str, str]:
+    """Names and values of a ``credentials.env``; nothing where there is none or it may not be read."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def pick_zones(zones: Zones, name: str | None) -> tuple[Zone, ...]:
@@ -98,12 +124,19 @@ def pick_zones(zones: Zones, name: str | None) -> tuple[Zone, ...]:
     if name is None:
         return tuple(zones)
     if name not in zones.zones:
-        raise UsageError(f"no zone {name!r} in {zones.file}; known: {', '.join(zones.zones)}", field="--zone")
+        raise UsageError(
+            f"no zone {name!r} in {zones.file}; known: {', '.join(zones.zones)}", field="--zone"
+        )
     return (zones.zones[name],)
 
 
 def clickhouse_credentials(zone: str, environment: Mapping[str, str] | None = None) -> Credentials:
-    """Credentials for the store of ``zone`` ("hub" for the hub) from ``MOBIUS_<ZONE>_CLICKHOUSE_USER`` and ``_PASSWORD``."""
-    values = os.environ if environment is None else environment
+    """Credentials for the store of ``zone`` ("hub" for the hub): ``MOBIUS_<ZONE>_CLICKHOUSE_USER`` and ``_PASSWORD``.
+
+    Looked up in the environment, then in the file beside the map that :func:`load_config` read.
+    """
+    values = _beside_the_map | dict(os.environ) if environment is None else environment
     prefix = f"MOBIUS_{zone.upper()}_CLICKHOUSE"
-    return Credentials(values.get(f"{prefix}_USER", "default"), values.get(f"{prefix}_PASSWORD", ""))
+    return Credentials(
+        values.get(f"{prefix}_USER", "default"), values.get(f"{prefix}_PASSWORD", "")
+    )
