@@ -1,0 +1,1 @@
+"""The local stack: what `mobius-rum up` starts, watches and stops."""
