@@ -1,0 +1,86 @@
+"""What both services of the shop share: options, tracing, health, the server process."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from contextlib import ExitStack, asynccontextmanager
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from opentelemetry.trace import TracerProvider, get_tracer_provider
+
+from mobius_infra.demo.remote import RemotePartyError
+
+__all__ = ["ATTRIBUTES", "new_app", "provider_of", "serve", "service_options"]
+
+ATTRIBUTES = ("peer.service", "shop.basket.lines", "shop.cache.hit", "shop.customer.returning")
+"""What the shop's spans carry beyond the product's allow-list."""
+
+
+def service_options(description: str) -> argparse.ArgumentParser:
+    """Parser with the options that every service has."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument(
+        "--region", default=os.environ.get("MOBIUS_REGION", ""), help="default: MOBIUS_REGION"
+    )
+    return parser
+
+
+def new_app(
+    service: str, region: str, version: str, set_up: Callable[[FastAPI, ExitStack], Any]
+) -> FastAPI:
+    """Application with health endpoint and error answers; ``set_up`` opens what it needs at start."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI):  # type: ignore[no-untyped-def]  # noqa: ANN202 - FastAPI's own shape
+        with ExitStack() as stack:
+            set_up(app, stack)
+            yield
+            # uvicorn raises the signal that ended it again, so nothing after its run is sure to run.
+            if (instrumentation := getattr(app.state, "instrumentation", None)) is not None:
+                instrumentation.shutdown(5.0)
+
+    app = FastAPI(title=f"Demo shop: {service}", lifespan=lifespan)
+
+    @app.get("/healthz")
+    async def health() -> dict[str, str]:
+        return {"status": "ok", "service": service, "version": version, "region": region}
+
+    @app.exception_handler(RemotePartyError)
+    async def bad_gateway(_request: Request, error: RemotePartyError) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, status_code=502)
+
+    return app
+
+
+def provider_of(app: FastAPI) -> TracerProvider:
+    """Tracer provider that the app was instrumented with, or the process's own."""
+    instrumentation = getattr(app.state, "instrumentation", None)
+    provider: TracerProvider = (
+        get_tracer_provider() if instrumentation is None else instrumentation.tracer_provider
+    )
+    return provider
+
+
+def serve(app: FastAPI, service: str, *, region: str, version: str, host: str, port: int) -> None:
+    """Instrument ``app`` and serve it until SIGTERM or SIGINT."""
+    from mobius_instrumentation import instrument
+
+    # Checks of its health are no use of the shop.
+    os.environ.setdefault("OTEL_PYTHON_FASTAPI_EXCLUDED_URLS", "healthz")
+    os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http,database")
+    app.state.instrumentation = instrument(
+        app,
+        region=region,
+        service_name=service,
+        service_version=version,
+        environment=os.environ.get("MOBIUS_ENVIRONMENT", "production"),
+        attributes=ATTRIBUTES,
+    )
+    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False)
