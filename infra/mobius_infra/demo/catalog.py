@@ -68,8 +68,8 @@ def create_app(file: Path, *, region: str, version: str) -> FastAPI:
         kept = found.get(q)
         get_current_span().set_attribute("shop.cache.hit", kept is not None)
         if kept is None:
-            await app.state.remote.call(search_party(region))
             kept = await run_in_threadpool(database.search_items, app.state.engine, q)
+            await app.state.remote.call(search_party(region))
             found.put(q, kept)
         await app.state.remote.call(PARTIES["stock"])
         return kept
@@ -78,8 +78,8 @@ def create_app(file: Path, *, region: str, version: str) -> FastAPI:
     async def reserve(
         customer: Annotated[str, Body()], items: Annotated[list[str], Body(min_length=1)]
     ) -> dict[str, int]:
-        await app.state.remote.call(PARTIES["warehouse"], units=len(items))
         order_id = await run_in_threadpool(database.place_order, app.state.engine, customer, items)
+        await app.state.remote.call(PARTIES["warehouse"], units=len(items))
         return {"order": order_id, "lines": len(items)}
 
     @app.get("/orders/{order_id}/lines")
@@ -115,6 +115,7 @@ def main(arguments: list[str] | None = None) -> None:
         version=version,
         host=options.host,
         port=options.port,
+        fd=options.fd,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 from collections.abc import Callable
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
@@ -26,6 +27,11 @@ def service_options(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument(
+        "--fd",
+        type=int,
+        help="listening socket inherited from the caller; instead of a port of our own",
+    )
     parser.add_argument(
         "--region", default=os.environ.get("MOBIUS_REGION", ""), help="default: MOBIUS_REGION"
     )
@@ -68,8 +74,20 @@ def provider_of(app: FastAPI) -> TracerProvider:
     return provider
 
 
-def serve(app: FastAPI, service: str, *, region: str, version: str, host: str, port: int) -> None:
-    """Instrument ``app`` and serve it until SIGTERM or SIGINT."""
+def serve(
+    app: FastAPI,
+    service: str,
+    *,
+    region: str,
+    version: str,
+    host: str,
+    port: int,
+    fd: int | None = None,
+) -> None:
+    """Instrument ``app`` and serve it until SIGTERM or SIGINT.
+
+    With ``fd`` it accepts from that socket, which two releases may share while one replaces the other.
+    """
     from mobius_instrumentation import instrument
 
     # Checks of its health are no use of the shop.
@@ -83,4 +101,7 @@ def serve(app: FastAPI, service: str, *, region: str, version: str, host: str, p
         environment=os.environ.get("MOBIUS_ENVIRONMENT", "production"),
         attributes=ATTRIBUTES,
     )
-    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False)
+    config = uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False)
+    # uvicorn's own `fd` takes every socket for a Unix one, which leaves Nagle's delay on.
+    sockets = None if fd is None else [socket.socket(fileno=fd)]
+    uvicorn.Server(config).run(sockets=sockets)

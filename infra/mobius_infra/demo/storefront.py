@@ -115,6 +115,7 @@ def main(arguments: list[str] | None = None) -> None:
         version=version,
         host=options.host,
         port=options.port,
+        fd=options.fd,
     )
 
 
