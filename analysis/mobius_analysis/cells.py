@@ -1,0 +1,193 @@
+"""Cells as documents: what `correlate --json` prints, the store keeps and the dashboard shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from mobius_analysis.correlate import Cell, SideSummary, correlate, name_ratio
+from mobius_analysis.intervals import wilson
+from mobius_analysis.ratio import MARGIN
+from mobius_analysis.rollup import Window, load_rollup
+from mobius_analysis.verdicts import HEADLINE, QUANTILES, name_of
+from mobius_instrumentation.zones import Zone
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+__all__ = [
+    "CorrelationResult",
+    "cell_document",
+    "coverage_document",
+    "load_cells",
+    "merge_documents",
+    "note_of",
+]
+
+_MILLISECONDS = 1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class CorrelationResult:
+    """All cells of one zone and stretch of time, judged as one family."""
+
+    zone: str
+    window: Window
+    cells: tuple[Cell, ...]
+
+    def document(self) -> dict[str, Any]:
+        """Return {"cells": [...], "coverage": {...}} as described in docs/verdicts.md."""
+        return merge_documents([self])
+
+
+def load_cells(
+    client: Client,
+    zone: Zone,
+    since: datetime,
+    until: datetime,
+    window: timedelta | None = None,
+    *,
+    environment: str | None = None,
+    margin: float = MARGIN,
+) -> CorrelationResult:
+    """Compare production and tests of a whole zone between ``since`` and ``until``.
+
+    Filter the cells of the result rather than the question: claims are corrected over the family of
+    all cells of the zone, so the same question gives the same verdicts everywhere.
+
+    Raises
+    ------
+    DependencyError
+        The zone's store does not answer.
+    TerminalError
+        The store refused the query.
+    """
+    whole = Window.of(since, until)
+    frame = load_rollup(client, whole, environment=environment)
+    return CorrelationResult(zone.name, whole, correlate(frame, whole.cut(window), margin=margin))
+
+
+def merge_documents(results: Sequence[CorrelationResult]) -> dict[str, Any]:
+    """Return one document over the results of several zones."""
+    pairs = [(result.zone, cell) for result in results for cell in result.cells]
+    return {
+        "cells": [cell_document(zone, cell) for zone, cell in pairs],
+        "coverage": coverage_document(pairs),
+    }
+
+
+def cell_document(zone: str, cell: Cell) -> dict[str, Any]:
+    """Return a cell's JSON form; latencies in milliseconds, times in UTC."""
+    return {
+        "zone": zone,
+        "region": cell.region,
+        "service": cell.service,
+        "method": cell.method,
+        "route": cell.route,
+        "window_start": _iso(cell.window.start),
+        "window_end": _iso(cell.window.end),
+        "production": _side_document(cell.production),
+        "synthetic": _side_document(cell.synthetic),
+        "suspected": {"requests": cell.suspected},
+        "ratio": {
+            name_of(q): cell.ratios[q].bounds.document() if q in cell.ratios else None
+            for q in QUANTILES
+        },
+        "errors": {
+            "production": _errors_document(cell.production),
+            "synthetic": _errors_document(cell.synthetic),
+        },
+        "vantage": cell.vantage,
+        "verdict": cell.verdict,
+        "needs": None if cell.needs is None else cell.needs.document(),
+        "note": note_of(cell) or None,
+    }
+
+
+def _side_document(side: SideSummary) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "requests": side.requests,
+        "answered": side.answered,
+        "minutes": side.minutes,
+    }
+    for q in QUANTILES:
+        found = side.estimate(q)
+        document[f"{name_of(q)}_ms"] = (
+            None if found is None else found.bounds.document(_MILLISECONDS)
+        )
+    return document
+
+
+def _errors_document(side: SideSummary) -> dict[str, float | None] | None:
+    share = wilson(side.errors, side.requests)
+    return None if share is None else share.document()
+
+
+def note_of(cell: Cell) -> str:
+    """Say in words what a reader must know to take the verdict for what it is."""
+    return "; ".join(_notes(cell))
+
+
+def _notes(cell: Cell) -> Iterable[str]:
+    if cell.synthetic.requests and cell.vantage == "client":
+        yield "test measured at the client, production at the server: the test's time includes the network"
+    if cell.verdict in {"optimistic", "pessimistic"}:
+        yield ", ".join(name_ratio(q, cell.ratios[q]) for q in HEADLINE if q in cell.ratios)
+    for q in HEADLINE:
+        if q not in cell.ratios or cell.kept.get(q, False):
+            continue
+        if cell.ratios[q].above() or cell.ratios[q].below():
+            yield f"{name_of(q)} alone lies beyond the margin, but not after correction for {cell.family} comparisons"
+    sides = (("production", cell.production), ("synthetic", cell.synthetic))
+    for name, side in sides:
+        estimates = {q: found for q in HEADLINE if (found := side.estimate(q)) is not None}
+        if any(found.drift for found in estimates.values()):
+            yield f"window too short for the drift in {name}"
+        if any(found.independent for found in estimates.values()):
+            yield f"only {side.minutes} min of {name}: its requests are taken as independent"
+        if side.sampled:
+            yield f"{name} is sampled: {side.requests:,} requests stand for {side.weight:,.0f}"
+        if short := [name_of(q) for q, found in estimates.items() if found.bounds.low is None]:
+            yield f"not enough {name} data for an interval of {' and '.join(short)}"
+
+
+def coverage_document(pairs: Sequence[tuple[str, Cell]]) -> dict[str, Any]:
+    """Return how much of production the tests exercise: all together, and per zone and region."""
+    regions = sorted({(zone, cell.region) for zone, cell in pairs})
+    return {
+        **_coverage(pairs),
+        "regions": [
+            {
+                "zone": zone,
+                "region": region,
+                **_coverage([(z, c) for z, c in pairs if (z, c.region) == (zone, region)]),
+            }
+            for zone, region in regions
+        ],
+    }
+
+
+def _coverage(pairs: Sequence[tuple[str, Cell]]) -> dict[str, Any]:
+    tested = {(zone, *cell.subject) for zone, cell in pairs if cell.synthetic.requests}
+    used = {(zone, *cell.subject) for zone, cell in pairs if cell.production.requests}
+    production = [((zone, *cell.subject) in tested, cell.production) for zone, cell in pairs]
+    requests = sum(side.weight for _, side in production)
+    seconds = sum(side.seconds for _, side in production)
+    return {
+        "production_requests": round(requests),
+        "requests_share": _share(sum(side.weight for hit, side in production if hit), requests),
+        "time_share": _share(sum(side.seconds for hit, side in production if hit), seconds),
+        "endpoints_tested": len(used & tested),
+        "endpoints_untested": len(used - tested),
+        "endpoints_unvisited": len(tested - used),
+    }
+
+
+def _share(part: float, whole: float) -> float | None:
+    return round(part / whole, 4) if whole > 0 else None
+
+
+def _iso(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,133 @@
+"""The ratio of two quantiles with its interval: MOVER on the logarithms, equivalence, distance from a margin.
+
+Zou and Donner 2008 (MOVER), Zou 2008 (its covariance term), Schuirmann 1987 (two one-sided tests).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import exp, log, sqrt
+from typing import Final
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from mobius_analysis.clusters import Clusters, ewc_terms
+from mobius_analysis.histogram import HALF_BUCKET
+from mobius_analysis.intervals import CONFIDENCE, Bounds, Estimate
+
+__all__ = ["MARGIN", "Ratio", "mover", "ratio", "shared_correlation"]
+
+MARGIN: Final = 1.1
+_FEW_COMMON_MINUTES: Final = 20
+_ONE_SIDED: Final = 1.645
+_NORMAL: Final = float(ndtri((1 + CONFIDENCE) / 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """Production over synthetic, of one quantile.
+
+    Attributes
+    ----------
+    bounds
+        Ratio with its 95 % interval; no interval where either side has none.
+    inner
+        The same with the 90 % interval, for equivalence.
+    correlation
+        Of the two sides' sampling errors, as far as shared minutes show it; 0 where they share none.
+    """
+
+    bounds: Bounds
+    inner: Bounds
+    correlation: float = 0.0
+
+    @property
+    def known(self) -> bool:
+        """Whether there is an interval."""
+        return self.bounds.low is not None and self.inner.low is not None
+
+    def above(self, margin: float = MARGIN) -> bool:
+        """Whether the 95 % interval lies wholly above ``margin``."""
+        return self.bounds.low is not None and self.bounds.low > margin
+
+    def below(self, margin: float = MARGIN) -> bool:
+        """Whether the 95 % interval lies wholly below 1 / ``margin``."""
+        return self.bounds.high is not None and self.bounds.high < 1 / margin
+
+    def equivalent(self, margin: float = MARGIN) -> bool:
+        """Whether the 90 % interval lies inside 1 / ``margin`` .. ``margin`` (two one-sided tests at 5 %)."""
+        low, high = self.inner.low, self.inner.high
+        return low is not None and high is not None and low > 1 / margin and high < margin
+
+    def p_beyond(self, margin: float = MARGIN) -> float:
+        """Two-sided p-value against "the ratio lies within the margin"; 1 without an interval.
+
+        Read off the interval, so that p < 0.05 precisely where the 95 % interval lies beyond the margin.
+        """
+        value, low, high = self.bounds.value, self.bounds.low, self.bounds.high
+        if low is None or high is None:
+            return 1.0
+        distance, reach = log(value / margin), log(value / low)
+        if value < 1:
+            distance, reach = -log(value * margin), log(high / value)
+        return (
+            float(min(1.0, 2 * ndtr(-_NORMAL * distance / reach)))
+            if reach > 0
+            else float(distance <= 0)
+        )
+
+
+def mover(y: Bounds, x: Bounds, correlation: float = 0.0) -> Bounds:
+    """Interval of y / x from the intervals of both, by MOVER on the logarithms.
+
+    ``correlation`` is that of the sampling errors. It is not applied to the half bucket on each side:
+    the histogram's rounding of the two is not shared.
+    """
+    value = y.value / x.value
+    if y.low is None or y.high is None or x.low is None or x.high is None:
+        return Bounds(value)
+    low = _root(log(y.value / y.low), log(x.high / x.value), correlation)
+    high = _root(log(y.high / y.value), log(x.value / x.low), correlation)
+    return Bounds(value, value * exp(-low), value * exp(high))
+
+
+def _root(a: float, b: float, correlation: float) -> float:
+    rounding = log(HALF_BUCKET)
+    shared = 2 * correlation * max(0.0, a - rounding) * max(0.0, b - rounding)
+    return sqrt(max(0.0, a * a + b * b - shared))
+
+
+def ratio(production: Estimate, synthetic: Estimate, correlation: float = 0.0) -> Ratio:
+    """Ratio production / synthetic of one quantile."""
+    return Ratio(
+        mover(production.bounds, synthetic.bounds, correlation),
+        mover(production.inner, synthetic.inner, correlation),
+        correlation,
+    )
+
+
+def shared_correlation(
+    y: Clusters, y_estimate: Estimate, x: Clusters, x_estimate: Estimate
+) -> float:
+    """Correlation of two quantiles' sampling errors from the EWC terms of the minutes that both have.
+
+    Never assumed: fewer than 20 common minutes give 0, and what is found is drawn towards 0 to its
+    one-sided 95 % bound (Fisher's z), because a few terms correlate by chance and would narrow the
+    interval by luck.
+    """
+    if y_estimate.variance is None or x_estimate.variance is None:
+        return 0.0
+    _, in_y, in_x = np.intersect1d(y.minutes, x.minutes, assume_unique=True, return_indices=True)
+    T = len(in_y)
+    if T < _FEW_COMMON_MINUTES:
+        return 0.0
+    a, b = ewc_terms(y_estimate.z[in_y]), ewc_terms(x_estimate.z[in_x])
+    size = sqrt(float(a @ a) * float(b @ b))
+    whole = sqrt(y_estimate.variance * x_estimate.variance)
+    if size <= 0 or whole <= 0 or len(a) < 4:
+        return 0.0
+    found = min(max(float(a @ b) / size, -0.999), 0.999)
+    drawn = max(0.0, abs(np.arctanh(found)) - _ONE_SIDED / sqrt(len(a) - 2))
+    share = min(1.0, T * size / len(a) / whole)
+    return float(np.copysign(np.tanh(drawn), found)) * share

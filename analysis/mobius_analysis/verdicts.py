@@ -1,0 +1,190 @@
+"""Verdicts: whether the synthetic test tells the truth about what users get."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, log, sqrt
+from typing import Final, Literal, get_args
+
+from scipy.special import ndtri
+
+from mobius_analysis.intervals import Bounds, Estimate
+from mobius_analysis.ratio import MARGIN, Ratio
+
+__all__ = [
+    "HEADLINE",
+    "QUANTILES",
+    "VERDICTS",
+    "Needs",
+    "Sample",
+    "Side",
+    "Verdict",
+    "discoveries",
+    "judge",
+    "name_of",
+    "needs",
+    "strictness",
+]
+
+Verdict = Literal[
+    "representative", "optimistic", "pessimistic", "inconclusive", "untested", "unvisited"
+]
+VERDICTS: Final[tuple[Verdict, ...]] = get_args(Verdict)
+Side = Literal["production", "synthetic"]
+QUANTILES: Final = (0.5, 0.95, 0.99)
+HEADLINE: Final = (0.5, 0.95)
+"""Quantiles that decide; p99 is reported beside them."""
+
+FALSE_DISCOVERIES: Final = 0.05
+_TOO_MANY: Final = 1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What would settle an inconclusive cell.
+
+    ``requests`` and ``minutes`` are further ones on ``side``, both None where more data would not
+    settle it, because the ratio lies at the margin itself.
+    """
+
+    side: Side
+    requests: int | None
+    minutes: int | None
+    text: str
+
+    def document(self) -> dict[str, str | int | None]:
+        """Return the JSON form."""
+        return {
+            "requests": self.requests,
+            "minutes": self.minutes,
+            "side": self.side,
+            "text": self.text,
+        }
+
+
+def name_of(q: float) -> str:
+    """Name of a quantile: 0.5 is p50, 0.999 is p99.9."""
+    return f"p{q * 100:g}"
+
+
+def discoveries(p_values: Sequence[float]) -> list[bool]:
+    """Which of a family's claims Benjamini and Hochberg (1995) keep at a false discovery rate of 5 %."""
+    if not p_values:
+        return []
+    # scipy.stats takes half a second to load; nobody else here needs it.
+    from scipy.stats import false_discovery_control
+
+    return [bool(p <= FALSE_DISCOVERIES) for p in false_discovery_control(list(p_values))]
+
+
+def judge(
+    ratios: Mapping[float, Ratio],
+    kept: Mapping[float, bool],
+    *,
+    production_requests: int,
+    synthetic_requests: int,
+    margin: float = MARGIN,
+) -> Verdict:
+    """Judge one cell; exactly one verdict always applies.
+
+    Optimistic beats pessimistic where the headline quantiles disagree, since it is the lie that hurts
+    users; both beat representative.
+
+    Parameters
+    ----------
+    ratios
+        Per headline quantile; those that cannot be computed at all are missing.
+    kept
+        Per headline quantile, whether its claim survived the correction for the whole family.
+    """
+    if synthetic_requests == 0:
+        return "untested"
+    if production_requests == 0:
+        return "unvisited"
+    if any(kept.get(q, False) and ratio.above(margin) for q, ratio in ratios.items()):
+        return "optimistic"
+    if any(kept.get(q, False) and ratio.below(margin) for q, ratio in ratios.items()):
+        return "pessimistic"
+    if all(q in ratios and ratios[q].equivalent(margin) for q in HEADLINE):
+        return "representative"
+    return "inconclusive"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Size of one side: answered requests, and the minutes that had any."""
+
+    requests: int
+    minutes: int
+
+    @property
+    def per_minute(self) -> float:
+        """Requests in a minute that has any."""
+        return self.requests / self.minutes if self.minutes else 1.0
+
+
+def strictness(family: int) -> float:
+    """How much wider than its 95 % interval the strictest claim in a family of that size must clear."""
+    return float(
+        ndtri(1 - FALSE_DISCOVERIES / 2 / max(family, 1)) / ndtri(1 - FALSE_DISCOVERIES / 2)
+    )
+
+
+def needs(
+    q: float,
+    ratio: Ratio | None,
+    estimates: Mapping[Side, Estimate | None],
+    samples: Mapping[Side, Sample],
+    *,
+    family: int = 1,
+    margin: float = MARGIN,
+) -> Needs:
+    """Estimate what would settle quantile ``q``, from intervals that shrink with the root of the sample.
+
+    ``family`` is the number of comparisons made together: a claim has to hold among all of them.
+    """
+    sides: tuple[Side, Side] = ("production", "synthetic")
+    for side in sides:
+        estimate = estimates[side]
+        if estimate is None or estimate.bounds.low is None:
+            missing = 1 if estimate is None else estimate.missing
+            return _more(side, missing, samples[side], f"for an interval of {name_of(q)} at all")
+    if ratio is None or ratio.inner.low is None or ratio.inner.high is None:
+        return Needs("synthetic", None, None, "latencies of both sides are needed")
+    # The half width that would settle it on the nearer side: equivalent, or beyond the margin.
+    distance = abs(log(ratio.bounds.value))
+    within = distance < log(margin)
+    target = abs(log(margin) - distance) / (1.0 if within else strictness(family))
+    widths = {side: _half(estimates[side], inner=within) for side in sides}
+    wide: Side = max(sides, key=lambda side: widths[side])
+    other = min(widths.values())
+    factor = _TOO_MANY + 1
+    if target > 0:
+        rest = target**2 - other**2
+        factor = widths[wide] ** 2 / rest if rest > widths[wide] ** 2 / _TOO_MANY else factor
+    if factor <= _TOO_MANY:
+        more = max(1, ceil(samples[wide].requests * (factor - 1)))
+        return _more(wide, more, samples[wide], f"to settle {name_of(q)}")
+    factor = (sqrt(widths[wide] ** 2 + other**2) / target) ** 2 if target > 0 else factor
+    if factor <= _TOO_MANY:
+        more = max(1, ceil(samples[wide].requests * (factor - 1)))
+        return _more(
+            wide,
+            more,
+            samples[wide],
+            f"and as many times more on the other side to settle {name_of(q)}",
+        )
+    text = f"the ratio of {name_of(q)} lies at the margin itself; more data would hardly settle it"
+    return Needs(wide, None, None, text)
+
+
+def _half(estimate: Estimate | None, *, inner: bool) -> float:
+    bounds = Bounds(1.0) if estimate is None else estimate.inner if inner else estimate.bounds
+    return log(bounds.high / bounds.low) / 2 if bounds.low and bounds.high else 0.0
+
+
+def _more(side: Side, requests: int, sample: Sample, purpose: str) -> Needs:
+    minutes = ceil(requests / max(sample.per_minute, 1e-9))
+    text = f"about {requests:,} more {side} requests ({minutes:,} min at this rate) {purpose}"
+    return Needs(side, requests, minutes, text)
