@@ -36,12 +36,15 @@ SELECT
 FROM ${database}.span_rows WHERE problem != '';
 
 -- Files of spans that went through import: the digest of a file's decompressed content names it.
+-- positions, a partition's offset: 'started', where the topic ended before; 'published', behind the last message.
 CREATE TABLE IF NOT EXISTS ${database}.span_imports ${on_cluster} (
     digest FixedString(64),
     file String,
     state Enum8('started' = 1, 'published' = 2),
     spans UInt64,
     messages UInt64,
+    region LowCardinality(String),
+    topic_id UUID,
     positions Map(UInt32, UInt64),
     at DateTime64(3, 'UTC') DEFAULT now64(3)
 ) ENGINE = ${replicated}MergeTree

@@ -1,0 +1,234 @@
+"""Imports files of spans: checks every file whole, then publishes them through their zone's topic, once.
+
+A content is known by its SHA-256. What of it was published is found in the topic itself, so an import that
+was cut off is completed, never doubled, when it is repeated.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from clickhouse_connect.driver.client import Client
+
+from mobius_instrumentation.zones import Zone, Zones
+from mobius_pipeline.errors import DependencyError, UsageError
+from mobius_pipeline.imports.content import Content, Source, open_sources
+from mobius_pipeline.imports.span_checks import Residence
+from mobius_pipeline.imports.span_journal import (
+    Entry,
+    is_stored,
+    last_entry,
+    stored_messages,
+    write_entry,
+)
+from mobius_pipeline.imports.span_packing import DistinctIds, PackedFile, pack_file
+from mobius_pipeline.imports.span_topic import Position, SpanTopic
+from mobius_pipeline.imports.zone_store import open_store
+from mobius_pipeline.options import progress
+
+__all__ = ["SpanImport", "import_spans", "zone_of_region"]
+
+_POLL_SECONDS: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class SpanImport:
+    """What an import did. ``spans`` counts what the files hold, ``published`` what this import published."""
+
+    files: int
+    spans: int
+    published: int
+    rejected: int
+    zone: str
+    region: str
+    distinct_span_ids: int
+    repeated_span_ids: int
+    already_imported: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """One file: spans published now, and its last message in each partition."""
+
+    published: int
+    known: bool
+    last: dict[int, tuple[Position, bytes]]
+
+
+def zone_of_region(zones: Zones, region: str) -> Zone:
+    """Find the zone that holds ``region``.
+
+    Raises
+    ------
+    UsageError
+        No zone does; lists the regions that the map knows.
+    """
+    zone = zones.zone_of(region)
+    if zone is None:
+        raise UsageError(
+            f"no zone of {zones.file} holds region {region!r}; known: {', '.join(zones.regions)}",
+            field="--region",
+        )
+    return zone
+
+
+def import_spans(
+    zones: Zones,
+    paths: Sequence[str | Path],
+    *,
+    region: str,
+    wait: bool = False,
+    wait_seconds: float = 300.0,
+    now_ns: Callable[[], int] = time.time_ns,
+    clock: Callable[[], float] = time.monotonic,
+) -> SpanImport:
+    """Import files of spans into the zone of ``region``.
+
+    1. Check and pack every file; nothing has left the process until all are good.
+    2. Publish what the topic does not hold yet of each content.
+    3. With ``wait``, wait until the worker has stored the last of it.
+
+    Raises
+    ------
+    UsageError
+        A file or the region is wrong; nothing was imported.
+    DependencyError
+        Broker or store is away, or the worker did not store everything in ``wait_seconds``.
+    """
+    begin = clock()
+    zone = zone_of_region(zones, region)
+    with ExitStack() as stack:
+        sources = stack.enter_context(open_sources(paths))
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="mobius-import-")))
+        ids = DistinctIds()
+        packed = _pack(sources, Residence(zones, zone, region), folder, ids, now_ns())  # 1
+        topic = SpanTopic(zone)
+        client = stack.enter_context(open_store(zone))
+        outcomes = [_publish(client, topic, file, region) for file in packed]  # 2
+        if wait:  # 3
+            last = [item for outcome in outcomes for item in outcome.last.values()]
+            _wait(client, zone, last, clock, clock() + wait_seconds)
+    spans, distinct = sum(file.spans for file in packed), ids.count()
+    return SpanImport(
+        files=len(packed),
+        spans=spans,
+        published=sum(outcome.published for outcome in outcomes),
+        rejected=0,
+        zone=zone.name,
+        region=region,
+        distinct_span_ids=distinct,
+        repeated_span_ids=spans - distinct,
+        already_imported=tuple(f.name for f, o in zip(packed, outcomes, strict=True) if o.known),
+        seconds=round(clock() - begin, 3),
+    )
+
+
+def _pack(
+    sources: Sequence[Source], residence: Residence, folder: Path, ids: DistinctIds, now_ns: int
+) -> list[PackedFile]:
+    packed = []
+    with progress("checking", sum(source.bytes_on_disk for source in sources)) as advance:
+        for number, source in enumerate(sources):
+            with Content.open(source, advance) as content:
+                packed.append(pack_file(content, residence, folder / str(number), ids, now_ns))
+    return packed
+
+
+def _publish(client: Client, topic: SpanTopic, packed: PackedFile, region: str) -> _Outcome:
+    entry = last_entry(client, packed.digest)
+    if entry is not None and entry.published:
+        return _published_before(topic, packed, entry)
+    found: dict[int, Position] = {}
+    skip: set[int] = set()
+    since = topic.ends()
+    if entry is not None:
+        if entry.region != region:
+            raise UsageError(
+                f"an import of this content was cut off half-way; complete it with --region {entry.region}",
+                file=packed.name,
+            )
+        if entry.topic_id == topic.topic_id:
+            since = dict(entry.positions)
+            found = topic.find(packed.digest, since)
+        else:
+            skip = stored_messages(client, packed)
+    write_entry(
+        client,
+        packed,
+        Entry(packed.name, False, packed.messages, region, topic.topic_id, since),  # noqa: FBT003 -- a row, in the order of its columns
+    )
+    published = 0
+    with progress(f"publishing {packed.name}", packed.messages) as advance:
+        done = skip | found.keys()
+
+        def acknowledged(sequence: int, spans: int, position: Position) -> None:
+            nonlocal published
+            found[sequence] = position
+            published += spans
+            advance(1)
+
+        topic.publish(
+            packed.digest, (item for item in packed.read() if item[0] not in done), acknowledged
+        )
+    behind: dict[int, int] = {}
+    for position in found.values():
+        behind[position.partition] = max(behind.get(position.partition, 0), position.offset + 1)
+    write_entry(
+        client,
+        packed,
+        Entry(packed.name, True, packed.messages, region, topic.topic_id, behind),  # noqa: FBT003 -- as above
+    )
+    return _Outcome(published, known=False, last=_last(packed, found))
+
+
+def _published_before(topic: SpanTopic, packed: PackedFile, entry: Entry) -> _Outcome:
+    if entry.topic_id != topic.topic_id:
+        return _Outcome(
+            0, known=True, last={}
+        )  # the old topic is gone, with whatever was not stored
+    last_messages = {partition: offset - 1 for partition, offset in entry.positions.items()}
+    found = topic.find(packed.digest, topic.ends() | last_messages)
+    return _Outcome(0, known=True, last=_last(packed, found))
+
+
+def _last(packed: PackedFile, found: Mapping[int, Position]) -> dict[int, tuple[Position, bytes]]:
+    """Return the last message of each partition, with its position."""
+    newest: dict[int, int] = {}
+    for sequence, position in found.items():
+        rival = newest.get(position.partition)
+        if rival is None or found[rival].offset < position.offset:
+            newest[position.partition] = sequence
+    wanted = set(newest.values())
+    return {
+        found[sequence].partition: (found[sequence], message)
+        for sequence, _, message in packed.read()
+        if sequence in wanted
+    }
+
+
+def _wait(
+    client: Client,
+    zone: Zone,
+    last: Sequence[tuple[Position, bytes]],
+    clock: Callable[[], float],
+    deadline: float,
+) -> None:
+    """Wait until the last message of each partition is stored; the worker stores a partition in order."""
+    for position, message in last:
+        while not is_stored(client, message, position):
+            if clock() > deadline:
+                raise DependencyError(
+                    f"the worker of zone {zone.name}",
+                    zone.spans_topic,
+                    reason=f"partition {position.partition} offset {position.offset} is not stored yet; "
+                    "the spans are published and will not be lost",
+                    remedy=f"start it with `mobius-rum ingest --zone {zone.name}`, then repeat this command",
+                )
+            time.sleep(_POLL_SECONDS)
