@@ -1,1 +1,13 @@
-"""Enrich, filter and export the spans of a FastAPI service to Mobius RUM."""
+"""Enrich, filter and export the spans of a FastAPI service to Mobius RUM.
+
+>>> from fastapi import FastAPI
+>>> from mobius_instrumentation import instrument
+>>> app = FastAPI()
+>>> instrument(app)  # doctest: +SKIP
+"""
+
+from mobius_instrumentation.errors import ConfigurationError
+from mobius_instrumentation.instrumentation import Instrumentation, instrument
+from mobius_instrumentation.stats import ExportStats
+
+__all__ = ["ConfigurationError", "ExportStats", "Instrumentation", "instrument"]

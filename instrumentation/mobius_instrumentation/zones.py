@@ -164,7 +164,9 @@ def _table(file: str, key: str, table: object, allowed: set[str]) -> dict[str, o
         raise ZonesError(file, key, "must be a table")
     unknown = sorted(set(table) - allowed)
     if unknown:
-        raise ZonesError(file, f"{key}.{unknown[0]}", f"unknown key; known: {', '.join(sorted(allowed))}")
+        raise ZonesError(
+            file, f"{key}.{unknown[0]}", f"unknown key; known: {', '.join(sorted(allowed))}"
+        )
     return table
 
 
@@ -176,11 +178,15 @@ def _strings(file: str, key: str, value: object) -> tuple[str, ...]:
 
 def _url(file: str, key: str, value: object) -> str:
     if not isinstance(value, str) or not re.match(r"https?://[^/@\s]+$", value):
-        raise ZonesError(file, key, "must be an address such as http://127.0.0.1:8123, without credentials")
+        raise ZonesError(
+            file, key, "must be an address such as http://127.0.0.1:8123, without credentials"
+        )
     return value
 
 
 def _database(file: str, key: str, value: object) -> str:
     if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise ZonesError(file, key, "must be a name of lower-case letters, digits and _, such as rum_eu")
+        raise ZonesError(
+            file, key, "must be a name of lower-case letters, digits and _, such as rum_eu"
+        )
     return value

@@ -1,0 +1,241 @@
+"""The bounded buffer between a service's requests and the broker, with an exact account.
+
+Requests put spans in; the exporter's thread takes batches out and reports what became of them. One lock
+guards everything, and nothing slow happens under it. At any moment
+``accepted == sent + sum(dropped) + pending``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from mobius_instrumentation.stats import DropReason, ExportStats
+from mobius_instrumentation.wire import EncodedSpan
+
+__all__ = ["Batch", "Limits", "SpanBuffer"]
+
+_SPAN_OVERHEAD_BYTES: Final = 120  # tuple, bytes object and queue slot around an encoded span
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of the buffer and of a message.
+
+    Attributes
+    ----------
+    queue_spans, queue_bytes
+        Spans, and bytes of encoded spans with their overhead, that may wait for the broker's
+        acknowledgement; further spans are dropped as ``queue_full``.
+    batch_spans, batch_bytes
+        Largest message.
+    delay_seconds
+        Longest time that a span waits for others to fill a message.
+    in_flight
+        Messages that may wait for an acknowledgement at the same time.
+    """
+
+    queue_spans: int = 16_384
+    queue_bytes: int = 16 * 1024 * 1024
+    batch_spans: int = 512
+    batch_bytes: int = 900_000
+    delay_seconds: float = 1.0
+    in_flight: int = 5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Spans that travel in one message. ``first`` is the ordinal of its first span in the buffer."""
+
+    spans: tuple[EncodedSpan, ...]
+    size: int
+    first: int
+
+
+class SpanBuffer:
+    """See the module's text. ``clock`` is monotonic, in seconds."""
+
+    def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
+        self.limits = limits
+        self.changed = threading.Condition(threading.Lock())
+        self._clock = clock
+        self._queue: deque[EncodedSpan] = deque()
+        self._since = 0.0  # when the oldest span of the queue came
+        self._bytes = 0  # of all pending spans, in flight too
+        self._queued_bytes = 0
+        self._accepted = 0
+        self._sent = 0
+        self._pending = 0
+        self._removed = 0
+        self._dropped: Counter[str] = Counter()
+        self._taken = 0  # ordinal of the first span of the queue
+        self._outstanding: set[Batch] = set()  # in flight, or to be sent again
+        self._again: deque[Batch] = deque()
+        self._flush_until = 0
+        self.closing = False
+
+    @property
+    def full(self) -> bool:
+        """Whether a span would be dropped now: a hint, read without the lock, that saves encoding it."""
+        return self._pending >= self.limits.queue_spans or self._bytes >= self.limits.queue_bytes
+
+    def refuse(self, reason: DropReason) -> None:
+        """Count a span that never entered the buffer."""
+        with self.changed:
+            self._accepted += 1
+            self._dropped[reason] += 1
+
+    def put(self, span: EncodedSpan, removed: int = 0) -> bool:
+        """Take a span over, or count it as dropped; never blocks. Returns whether it was taken.
+
+        ``removed`` is how many of its attributes the allow-list removed.
+        """
+        size = len(span.field) + _SPAN_OVERHEAD_BYTES
+        with self.changed:
+            self._accepted += 1
+            self._removed += removed
+            if self.closing:
+                self._dropped["after_shutdown"] += 1
+                return False
+            if size > self.limits.batch_bytes:
+                self._dropped["too_large"] += 1
+                return False
+            if (
+                self._pending >= self.limits.queue_spans
+                or self._bytes + size > self.limits.queue_bytes
+            ):
+                self._dropped["queue_full"] += 1
+                return False
+            self._queue.append(span)
+            self._pending += 1
+            self._bytes += size
+            self._queued_bytes += size
+            waiting = len(self._queue)
+            if waiting == 1:
+                self._since = self._clock()
+            if waiting in (1, self.limits.batch_spans):
+                self.changed.notify_all()
+            return True
+
+    def take(self, timeout: float) -> Batch | None:
+        """Wait for the next message at most ``timeout`` seconds; it is then outstanding."""
+        deadline = self._clock() + timeout
+        with self.changed:
+            while True:
+                if self._again:
+                    return self._again.popleft()
+                now = self._clock()
+                wait = deadline - now
+                if self._queue and len(self._outstanding) < self.limits.in_flight:
+                    due = self._since + self.limits.delay_seconds - now
+                    if due <= 0 or self._hurried():
+                        return self._cut(now)
+                    wait = min(wait, due)
+                if wait <= 0 or (self.closing and not self._pending):
+                    return None
+                self.changed.wait(wait)
+
+    def _hurried(self) -> bool:
+        return (
+            self.closing
+            or len(self._queue) >= self.limits.batch_spans
+            or self._queued_bytes >= self.limits.batch_bytes
+            or self._taken < self._flush_until
+        )
+
+    def _cut(self, now: float) -> Batch:
+        spans: list[EncodedSpan] = []
+        size = 0
+        while self._queue and len(spans) < self.limits.batch_spans:
+            step = len(self._queue[0].field) + _SPAN_OVERHEAD_BYTES
+            if size + step > self.limits.batch_bytes:
+                break
+            spans.append(self._queue.popleft())
+            size += step
+        batch = Batch(tuple(spans), size, self._taken)
+        self._taken += len(spans)
+        self._queued_bytes -= size
+        self._since = now
+        self._outstanding.add(batch)
+        return batch
+
+    def sent(self, batch: Batch) -> None:
+        """Count a message that the broker acknowledged."""
+        with self.changed:
+            if self._settle(batch):
+                self._sent += len(batch.spans)
+
+    def drop(self, batch: Batch, reason: DropReason) -> None:
+        """Count a message that is given up."""
+        with self.changed:
+            if self._settle(batch):
+                self._dropped[reason] += len(batch.spans)
+
+    def put_back(self, batch: Batch) -> None:
+        """Have an unacknowledged message sent again, before anything newer."""
+        with self.changed:
+            if batch in self._outstanding and batch not in self._again:
+                self._again.append(batch)
+                self.changed.notify_all()
+
+    def _settle(self, batch: Batch) -> bool:
+        """Forget an outstanding message; False if it was settled before (a late acknowledgement)."""
+        if batch not in self._outstanding:
+            return False
+        self._outstanding.discard(batch)
+        self._pending -= len(batch.spans)
+        self._bytes -= batch.size
+        self.changed.notify_all()
+        return True
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until every span that is in the buffer now is settled; False when time is up before."""
+        with self.changed:
+            target = self._taken + len(self._queue)
+            self._flush_until = max(self._flush_until, target)
+            self.changed.notify_all()
+            return self.changed.wait_for(lambda: self._settled(target), timeout)
+
+    def _settled(self, ordinal: int) -> bool:
+        return self._taken >= ordinal and all(b.first >= ordinal for b in self._outstanding)
+
+    def wait_for_room(self, timeout: float) -> bool:
+        """Wait until the buffer has room, at most ``timeout`` seconds."""
+        with self.changed:
+            return self.changed.wait_for(lambda: self.closing or not self.full, timeout)
+
+    def close(self) -> None:
+        """Refuse further spans from now on, and hurry those inside."""
+        with self.changed:
+            self.closing = True
+            self.changed.notify_all()
+
+    def others_in_flight(self) -> int:
+        """Messages besides one just taken that wait for an acknowledgement."""
+        with self.changed:
+            return len(self._outstanding) - len(self._again) - 1
+
+    def abandon(self, reason: DropReason) -> None:
+        """Count everything that is pending as dropped."""
+        with self.changed:
+            self._dropped[reason] += self._pending
+            self._pending = self._bytes = self._queued_bytes = 0
+            self._taken += len(self._queue)
+            self._queue.clear()
+            self._again.clear()
+            self._outstanding.clear()
+            self.changed.notify_all()
+
+    def account(self) -> ExportStats:
+        """Return the account at this moment."""
+        with self.changed:
+            return ExportStats(
+                accepted=self._accepted,
+                sent=self._sent,
+                dropped=dict(self._dropped),
+                pending=self._pending,
+                attributes_removed=self._removed,
+            )
