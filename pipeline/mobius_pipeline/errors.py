@@ -27,7 +27,12 @@ class UsageError(MobiusError):
     exit_code: ClassVar[int] = 2
 
     def __init__(
-        self, problem: str, *, file: str | None = None, line: int | None = None, field: str | None = None
+        self,
+        problem: str,
+        *,
+        file: str | None = None,
+        line: int | None = None,
+        field: str | None = None,
     ) -> None:
         self.problem = problem
         self.file = file
@@ -50,7 +55,10 @@ class DependencyError(MobiusError):
         self.what = what
         self.where = where
         self.reason = reason
-        self.remedy = remedy or "start the local stack with `mobius-rum up`, or correct its address in zones.toml"
+        self.remedy = (
+            remedy
+            or "start the local stack with `mobius-rum up`, or correct its address in zones.toml"
+        )
         text = f"{what} at {where} does not answer"
         if reason:
             text += f" ({reason})"

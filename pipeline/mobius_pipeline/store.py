@@ -77,5 +77,7 @@ def connect(zone: Zone | Hub, purpose: Purpose, *, database: str | None = None) 
         )
     except (ClickHouseError, OSError) as error:
         raise DependencyError(
-            f"the store of zone {zone.name}", zone.clickhouse, reason=str(error).splitlines()[0][:200]
+            f"the store of zone {zone.name}",
+            zone.clickhouse,
+            reason=str(error).splitlines()[0][:200],
         ) from error

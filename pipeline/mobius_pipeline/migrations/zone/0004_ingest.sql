@@ -1,16 +1,33 @@
--- Where the worker stands. A row is an intent: written before its offset range is inserted into span_wire.
--- topic_id is the broker's own id of the topic, so that a topic made anew starts anew.
+-- Where the worker stands. An 'intent' is written before its offset range is inserted, a 'done' after it.
+-- topic_id is the broker's own id of the topic, so that a topic made anew starts anew. The intent's
+-- deduplication token names its first offset, which makes writing it a compare-and-swap: of two writers
+-- that want to go on from the same offset one row stays, and the other writer reads that it is not its own.
 CREATE TABLE IF NOT EXISTS ${database}.ingest_ledger ${on_cluster} (
     topic LowCardinality(String),
     topic_id UUID,
     partition UInt32,
     first_offset UInt64,
     last_offset UInt64,
-    writer String,
+    state Enum8('intent' = 1, 'done' = 2),
+    writer LowCardinality(String),
     spans UInt64,
     at DateTime64(3, 'UTC') DEFAULT now64(3)
 ) ENGINE = ${replicated}MergeTree
-ORDER BY (topic, topic_id, partition, first_offset)
+ORDER BY (topic, topic_id, partition, first_offset, state)
+SETTINGS ${deduplication_window};
+
+-- Where the messages of the zone's dead-letter topic came from, and why; the topic has the bytes. A message
+-- that is written twice (a repeated batch) stays one row.
+CREATE TABLE IF NOT EXISTS ${database}.dead_letters ${on_cluster} (
+    topic LowCardinality(String),
+    topic_id UUID,
+    partition UInt32,
+    offset UInt64,
+    reason String,
+    bytes UInt64,
+    at DateTime64(3, 'UTC') DEFAULT now64(3)
+) ENGINE = ${replicated}ReplacingMergeTree
+ORDER BY (topic, topic_id, partition, offset)
 SETTINGS ${deduplication_window};
 
 -- Data that arrived in this zone and may not or cannot count: never forwarded, kept for review.
