@@ -182,6 +182,7 @@ class Content:
         self._raw = _Decompressed(file, progress)
         self._reader = io.BufferedReader(self._raw, _PLAIN_STEP)
         self.line = 0
+        self.ends_with_newline = False
 
     @classmethod
     @contextmanager
@@ -235,6 +236,7 @@ class Content:
             if not line:
                 return
             self.line += 1
+            self.ends_with_newline = line.endswith(b"\n")
             if len(line) == _LONGEST_LINE:
                 raise self.wrong("the line is longer than 256 MiB")
             yield self.line, line.rstrip(b"\r\n")

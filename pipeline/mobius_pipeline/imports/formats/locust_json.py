@@ -1,0 +1,127 @@
+"""Locust's `--json` output: per endpoint a histogram of rounded latencies, and requests and failures a second.
+
+The histogram says neither when a request was made nor which requests failed. Its requests are therefore dealt
+out over the minutes, and over failed and not, in proportion to what the file counts there. Counts are exact
+in every minute and the distribution is the file's own; how latency changed during the run is not in the file.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from mobius_pipeline.imports.content import Content
+from mobius_pipeline.imports.formats.model import Facts, Format, Request
+
+__all__ = ["LOCUST_JSON", "deal"]
+
+_Cell = TypeVar("_Cell")
+
+
+def _read(content: Content, facts: Facts) -> Iterator[Request]:
+    try:
+        entries = json.loads(content.rest())
+    except json.JSONDecodeError as error:
+        raise content.wrong(f"is not JSON ({error.msg})", line=error.lineno) from error
+    except (ValueError, RecursionError) as error:
+        raise content.wrong(f"is not JSON ({error})", line=1) from error
+    if not isinstance(entries, list):
+        raise content.wrong("is no output of locust --json: a list was expected", line=1)
+    facts.percentiles = "all_requests"
+    failures = False
+    for number, entry in enumerate(entries, 1):
+        try:
+            failures |= bool(entry["num_failures"])
+            yield from _entry(entry, facts)
+        except KeyError as error:
+            raise content.wrong(f"entry {number}: without {error}", line=1) from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise content.wrong(f"entry {number} is no Locust entry ({error})", line=1) from error
+    facts.warnings.append(
+        "Locust gives one histogram for the whole run: change of latency within the run cannot be seen"
+        + (", and failed requests are in the percentiles" if failures else "")
+        + "; mobius_instrumentation.locust.listen() writes every request"
+    )
+
+
+def _entry(entry: Mapping[str, Any], facts: Facts) -> Iterator[Request]:
+    total, failed = int(entry["num_requests"]), int(entry["num_failures"])
+    histogram: list[tuple[float | None, int]] = sorted(
+        (float(ms), int(count)) for ms, count in entry["response_times"].items()
+    )
+    if without := int(entry.get("num_none_requests") or 0):
+        histogram.append((None, without))
+    if sum(count for _, count in histogram) != total or not 0 <= failed <= total:
+        raise ValueError(f"{entry['name']!r}: histogram and number of requests differ")
+    if not total:
+        return
+    start, end = (
+        round(float(entry[key]) * 1e6) for key in ("start_time", "last_request_timestamp")
+    )
+    facts.start_us = start if facts.start_us is None else min(facts.start_us, start)
+    facts.end_us = end if facts.end_us is None else max(facts.end_us, end)
+    for ((minute, failing), ms), count in deal(
+        histogram, _cells(entry, total, failed, start)
+    ).items():
+        begin = max(start, minute)
+        yield Request(
+            start_us=begin,
+            end_us=begin,
+            duration_ms=ms,
+            method=str(entry["method"] or ""),
+            name=str(entry["name"]),
+            status=0,
+            failed=failing,
+            requests=count,
+        )
+
+
+def _cells(
+    entry: Mapping[str, Any], total: int, failed: int, start: int
+) -> list[tuple[tuple[int, bool], int]]:
+    """Requests by minute and by failed or not: ((minute's begin in us, failed), count)."""
+    requests = _by_minute(entry["num_reqs_per_sec"])
+    failures = _by_minute(entry["num_fail_per_sec"])
+    fits = sum(requests.values()) == total and sum(failures.values()) == failed
+    if not fits or any(failures[minute] > requests[minute] for minute in failures):
+        # The seconds are of some requests only: all of them go to the begin, which is certain.
+        minute = start // 60_000_000 * 60_000_000
+        requests, failures = Counter({minute: total}), Counter({minute: failed})
+    cells = [((minute, True), failures[minute]) for minute in sorted(requests)]
+    cells += [((minute, False), requests[minute] - failures[minute]) for minute in sorted(requests)]
+    return [cell for cell in cells if cell[1]]
+
+
+def _by_minute(per_second: Mapping[str, Any]) -> Counter[int]:
+    minutes: Counter[int] = Counter()
+    for second, count in per_second.items():
+        minutes[int(second) // 60 * 60_000_000] += int(count)
+    return +minutes
+
+
+def deal(
+    histogram: Sequence[tuple[float | None, int]], cells: Sequence[tuple[_Cell, int]]
+) -> Counter[tuple[_Cell, float | None]]:
+    """Deal the values of ``histogram`` out over ``cells``; both keep their counts exactly.
+
+    Request number k of a cell of n is due at (k + 1/2) / n of the way through the sorted values, so every
+    cell gets the whole distribution to within one request (systematic sampling).
+    """
+    due = heapq.merge(*(_due(index, size) for index, (_, size) in enumerate(cells)))
+    dealt: Counter[tuple[_Cell, float | None]] = Counter()
+    for value, count in histogram:
+        for _, index in itertools.islice(due, count):
+            dealt[cells[index][0], value] += 1
+    return dealt
+
+
+def _due(index: int, size: int) -> Iterator[tuple[float, int]]:
+    for k in range(size):
+        yield (k + 0.5) / size, index
+
+
+LOCUST_JSON: Final = Format("locust-json", "locust", _read)
