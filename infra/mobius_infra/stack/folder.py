@@ -136,7 +136,7 @@ class DataFolder:
 
     def begin(self) -> None:
         """Put the last run's counts away and keep its logs under another name."""
-        for file in self.stats.glob("*.json"):
+        for file in self.stats.glob("*/*.json"):
             file.unlink()
         for file in (self.root / "logs").glob("*.log"):
             file.replace(file.with_suffix(".log.last"))

@@ -14,6 +14,7 @@ __all__ = ["Part"]
 class Part:
     """A process that has to run as long as the stack runs.
 
+    ``each_start`` gives more environment at each start, for what must differ between two processes;
     ``ready`` answers whether the part does its work already (None: it does once it runs);
     ``after_ready`` runs each time that it has begun to answer, restarts included; ``dependents`` are
     parts that must begin anew when this one did.
@@ -24,6 +25,7 @@ class Part:
     environment: Mapping[str, str]
     log: Path
     address: str = ""
+    each_start: Callable[[], Mapping[str, str]] = dict
     ready: Callable[[], bool] | None = None
     ready_seconds: float = 60.0
     after_ready: Callable[[], None] | None = None

@@ -77,7 +77,9 @@ class Warden:
 
 
 class Process:
-    """A running program; its output goes to the end of ``log``.
+    """A running program; what it prints goes to the end of ``log``.
+
+    With ``output`` its standard output becomes that file's content instead.
 
     Start it from the main thread: the kernel ends it when the thread that started it ends.
     """
@@ -88,19 +90,22 @@ class Process:
         environment: Mapping[str, str],
         log: Path,
         warden: Warden,
+        *,
+        output: Path | None = None,
         pass_fds: Sequence[int] = (),
     ) -> None:
         self.argv = tuple(argv)
         self.started = time.monotonic()
         self._warden = warden
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output:
+        with contextlib.ExitStack() as files:
+            log_file = files.enter_context(log.open("ab"))
             self._popen = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(_HERE / "launch.py"), str(os.getpid()), *argv],
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
+                stdout=log_file if output is None else files.enter_context(output.open("wb")),
+                stderr=log_file,
                 start_new_session=True,
                 pass_fds=tuple(pass_fds),
             )

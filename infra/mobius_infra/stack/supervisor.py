@@ -195,7 +195,10 @@ class Supervisor:
 
     def _launch(self, entry: _Entry) -> _Entry:
         part = entry.part
-        entry.process = Process(part.argv, part.environment, part.log, self._warden, part.pass_fds)
+        environment = {**part.environment, **part.each_start()}
+        entry.process = Process(
+            part.argv, environment, part.log, self._warden, pass_fds=part.pass_fds
+        )
         entry.next_try = None
         entry.answered = False
         self._entries[part.name] = entry

@@ -1,0 +1,1 @@
+"""Measurements against a named peer or limit; each module offers ``run() -> dict``."""
