@@ -67,6 +67,7 @@ def open_database(file: Path) -> Engine:
     The engine gets a connection function instead of an address, because tracing puts a database's
     address into span names and the path of a file on somebody's machine has no place there.
     """
+    file.parent.mkdir(parents=True, exist_ok=True)
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(file, check_same_thread=False, timeout=_BUSY_SECONDS)

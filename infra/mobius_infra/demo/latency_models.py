@@ -25,6 +25,7 @@ __all__ = [
     "SEARCH_CACHE",
     "CacheSize",
     "Floats",
+    "Ints",
     "Party",
     "draw_ms",
     "load_factor",
@@ -41,9 +42,9 @@ FAILURE_SHARE: Final = 0.002
 """Share of calls that a remote party does not answer usably."""
 
 _CEILING_MS: Final = 3_000.0
-_TAIL_SHARE: Final = 0.01
+_TAIL_SHARE: Final = 0.008
 _TAIL_INDEX: Final = 2.2
-_LOAD_SIGMA: Final = 0.03
+_LOAD_SIGMA: Final = 0.02
 _LOAD_PHI: Final = 0.6
 _LOAD_MEMORY: Final = 16  # phi**16 < 0.0003: older minutes do not matter
 _SECONDS_A_MINUTE: Final = 60
@@ -67,15 +68,15 @@ class Party:
 PARTIES: Final = {
     party.name: party
     for party in (
-        Party("image-cdn", 24.0, 0.38),
-        Party("stock", 13.0, 0.40),
-        Party("ranking", 26.0, 0.36),
+        Party("image-cdn", 24.0, 0.32),
+        Party("stock", 13.0, 0.32),
+        Party("ranking", 26.0, 0.31),
         Party("search-replica", 46.0, 0.32),
-        Party("search-local", 0.8, 0.30),
-        Party("payments", 36.0, 0.38),
+        Party("search-local", 0.5, 0.30),
+        Party("payments", 36.0, 0.33),
         Party("warehouse", 5.0, 0.22, unit_ms=3.2),  # unit: a line of the basket
         Party("order-archive", 22.0, 0.42, unit_ms=1.5),  # unit: a line of the order
-        Party("recommender", 26.0, 0.36),
+        Party("recommender", 26.0, 0.31),
         Party("feature-store", 25.0, 0.30, unit_ms=0.5),  # unit: an order of the customer
     )
 }
@@ -94,7 +95,7 @@ class CacheSize:
 SEARCH_CACHE: Final = {"eu-central-1": CacheSize(entries=32, seconds=20.0)}
 """The small cache of the region whose nodes have little memory; others take :data:`LARGE_CACHE`."""
 
-LARGE_CACHE: Final = CacheSize(entries=2_048, seconds=300.0)
+LARGE_CACHE: Final = CacheSize(entries=4_096, seconds=3_600.0)
 
 
 def search_party(region: str) -> Party:
@@ -148,7 +149,7 @@ def load_factor(region: str, minutes: npt.ArrayLike, seed: int = 0) -> Floats:
     """Load of a region in the given minutes since the epoch: 1 on average, AR(1) in its logarithm.
 
     A function of the minute alone: history and live services, in whatever process, see one course.
-    The series is the moving-average form of AR(1) (phi 0.6, deviation 0.03) over hashed shocks.
+    The series is the moving-average form of AR(1) (phi 0.6, deviation 0.02) over hashed shocks.
     """
     minute = np.atleast_1d(np.asarray(minutes, dtype=np.int64))
     lags = np.arange(_LOAD_MEMORY, dtype=np.int64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
@@ -44,13 +44,10 @@ def new_app(
     """Application with health endpoint and error answers; ``set_up`` opens what it needs at start."""
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI):  # type: ignore[no-untyped-def]  # noqa: ANN202 - FastAPI's own shape
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with ExitStack() as stack:
             set_up(app, stack)
             yield
-            # uvicorn raises the signal that ended it again, so nothing after its run is sure to run.
-            if (instrumentation := getattr(app.state, "instrumentation", None)) is not None:
-                instrumentation.shutdown(5.0)
 
     app = FastAPI(title=f"Demo shop: {service}", lifespan=lifespan)
 
