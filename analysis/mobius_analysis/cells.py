@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from mobius_analysis.correlate import Cell, SideSummary, correlate, name_ratio
 from mobius_analysis.intervals import wilson
 from mobius_analysis.ratio import MARGIN
-from mobius_analysis.rollup import Window, load_rollup
+from mobius_analysis.rollup import Only, Window, load_rollup
 from mobius_analysis.verdicts import HEADLINE, QUANTILES, name_of
 from mobius_instrumentation.zones import Zone
+from mobius_pipeline.options import format_time
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -65,7 +66,7 @@ def load_cells(
         The store refused the query.
     """
     whole = Window.of(since, until)
-    frame = load_rollup(client, whole, environment=environment)
+    frame = load_rollup(client, whole, Only(environment=environment or ""))
     return CorrelationResult(zone.name, whole, correlate(frame, whole.cut(window), margin=margin))
 
 
@@ -86,18 +87,18 @@ def cell_document(zone: str, cell: Cell) -> dict[str, Any]:
         "service": cell.service,
         "method": cell.method,
         "route": cell.route,
-        "window_start": _iso(cell.window.start),
-        "window_end": _iso(cell.window.end),
-        "production": _side_document(cell.production),
-        "synthetic": _side_document(cell.synthetic),
+        "window_start": format_time(cell.window.start),
+        "window_end": format_time(cell.window.end),
+        "production": side_document(cell.production),
+        "synthetic": side_document(cell.synthetic),
         "suspected": {"requests": cell.suspected},
         "ratio": {
             name_of(q): cell.ratios[q].bounds.document() if q in cell.ratios else None
             for q in QUANTILES
         },
         "errors": {
-            "production": _errors_document(cell.production),
-            "synthetic": _errors_document(cell.synthetic),
+            "production": errors_document(cell.production),
+            "synthetic": errors_document(cell.synthetic),
         },
         "vantage": cell.vantage,
         "verdict": cell.verdict,
@@ -106,7 +107,8 @@ def cell_document(zone: str, cell: Cell) -> dict[str, Any]:
     }
 
 
-def _side_document(side: SideSummary) -> dict[str, Any]:
+def side_document(side: SideSummary) -> dict[str, Any]:
+    """Return the JSON form of one side; latencies in milliseconds."""
     document: dict[str, Any] = {
         "requests": side.requests,
         "answered": side.answered,
@@ -120,7 +122,8 @@ def _side_document(side: SideSummary) -> dict[str, Any]:
     return document
 
 
-def _errors_document(side: SideSummary) -> dict[str, float | None] | None:
+def errors_document(side: SideSummary) -> dict[str, float | None] | None:
+    """Return the share of failed requests with its interval; None without requests."""
     share = wilson(side.errors, side.requests)
     return None if share is None else share.document()
 
@@ -187,7 +190,3 @@ def _coverage(pairs: Sequence[tuple[str, Cell]]) -> dict[str, Any]:
 
 def _share(part: float, whole: float) -> float | None:
     return round(part / whole, 4) if whole > 0 else None
-
-
-def _iso(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -25,7 +25,7 @@ from mobius_analysis.verdicts import (
     needs,
 )
 
-__all__ = ["Cell", "SideSummary", "Vantage", "correlate", "summarise"]
+__all__ = ["Cell", "SideSummary", "Vantage", "correlate", "name_ratio", "pick_vantage", "summarise"]
 
 Vantage = Literal["server", "client"]
 
@@ -123,7 +123,7 @@ def _measure(subject: tuple[str, ...], window: Window, rows: pl.DataFrame) -> Ce
     region, service, method, route = subject
     real = rows.filter((pl.col("source") == "real") & (pl.col("vantage") == "server"))
     test = rows.filter(pl.col("source") == "synthetic")
-    vantage = _vantage(test)
+    vantage = pick_vantage(test)
     production, y = summarise(real)
     synthetic, x = summarise(test.filter(pl.col("vantage") == vantage))
     return Cell(
@@ -144,7 +144,7 @@ def _measure(subject: tuple[str, ...], window: Window, rows: pl.DataFrame) -> Ce
     )
 
 
-def _vantage(test: pl.DataFrame) -> Vantage:
+def pick_vantage(test: pl.DataFrame) -> Vantage:
     """Like with like: the server's view of the test where it is enough, or all that there is."""
     seen = {
         str(v): int(n)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -17,37 +17,67 @@ from mobius_pipeline.errors import DependencyError, TerminalError
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
-__all__ = ["CELL", "SERIES", "Window", "clusters_of", "load_rollup", "query"]
+__all__ = [
+    "CELL",
+    "EVERYTHING",
+    "SERIES",
+    "Extra",
+    "Only",
+    "Window",
+    "clusters_of",
+    "load_rollup",
+    "query",
+]
 
 CELL: Final = ("region", "service", "method", "route")
 SERIES: Final = (*CELL, "source", "vantage")
 """What makes one series of minutes; a cell has up to four of them."""
 
 # Latency is that of answered requests without a server error (DESIGN: verdicts): a 404 is an answer.
-ANSWERED: Final = "status_class NOT IN ('5xx', 'error', 'none')"
+ANSWERED: Final = "r.status_class NOT IN ('5xx', 'error', 'none')"
 
-_ROLLUP: Final = f"""
+Extra = Literal["version"]
+"""Columns that a load may keep apart beside the series."""
+
+# Each column's own name as its alias would hide the column from WHERE, hence the table's name everywhere.
+_ROLLUP: Final = """
 SELECT
     toUInt32(intDiv(toUnixTimestamp(r.minute), 60)) AS minute,
-    toString(r.region) AS region, toString(r.service) AS service,
-    toString(r.method) AS method, toString(r.route) AS route,
-    toString(r.source) AS source, toString(r.vantage) AS vantage,
+    {names},
     sum(r.requests) AS requests,
     sum(r.errors) AS errors,
     sum(r.weight) AS weight,
-    sumIf(r.requests, {ANSWERED}) AS answered,
-    sumIf(r.weight_squared, {ANSWERED}) AS squared,
-    sumMapIf(r.buckets, {ANSWERED}) AS histogram,
+    sumIf(r.requests, {answered}) AS answered,
+    sumIf(r.weight_squared, {answered}) AS squared,
+    sumMapIf(r.buckets, {answered}) AS histogram,
     mapKeys(histogram) AS buckets,
     mapValues(histogram) AS weights
 FROM latency_minute AS r
 WHERE r.minute >= {{since:DateTime('UTC')}} AND r.minute < {{until:DateTime('UTC')}}
+  AND ({{service:String}} = '' OR r.service = {{service:String}})
+  AND ({{region:String}} = '' OR r.region = {{region:String}})
+  AND ({{route:String}} = '' OR r.route = {{route:String}})
+  AND ({{method:String}} = '' OR r.method = {{method:String}})
   -- A test run may not say where it ran; one that does belongs to its environment only.
   AND ({{environment:String}} = '' OR r.environment = {{environment:String}}
        OR (r.source = 'synthetic' AND r.environment = ''))
-GROUP BY minute, region, service, method, route, source, vantage
-ORDER BY region, service, method, route, source, vantage, minute
-"""  # noqa: S608 - joins this module's own constants
+GROUP BY minute, {keys}
+ORDER BY {keys}, minute
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Only:
+    """Which rows of the rollup to take; an empty text takes all."""
+
+    region: str = ""
+    service: str = ""
+    method: str = ""
+    route: str = ""
+    environment: str = ""
+
+
+EVERYTHING: Final = Only()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +110,14 @@ def _floor(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(second=0, microsecond=0)
 
 
-def load_rollup(client: Client, window: Window, *, environment: str | None = None) -> pl.DataFrame:
+def load_rollup(
+    client: Client, window: Window, only: Only = EVERYTHING, extra: tuple[Extra, ...] = ()
+) -> pl.DataFrame:
     """Load the series of one window, a row per minute and series, sorted by series and minute.
 
-    Columns: those of ``SERIES``; ``minute`` (since the epoch); ``requests`` and ``errors`` (measured
-    ones), ``weight`` (what the requests stand for); of answered requests without a server error
-    ``answered`` (measured), ``squared`` (sum of squared weights), ``buckets`` and ``weights`` (lists).
+    Columns: those of ``SERIES`` and ``extra``; ``minute`` (since the epoch); ``requests`` and ``errors``
+    (measured ones), ``weight`` (what the requests stand for); of answered requests without a server
+    error ``answered`` (measured), ``squared`` (sum of squared weights), ``buckets`` and ``weights`` (lists).
 
     Raises
     ------
@@ -94,8 +126,14 @@ def load_rollup(client: Client, window: Window, *, environment: str | None = Non
     TerminalError
         The store refused the query.
     """
-    parameters = {"since": window.start, "until": window.end, "environment": environment or ""}
-    return query(client, _ROLLUP, parameters).drop("histogram")
+    columns = (*SERIES, *(name for name in get_args(Extra) if name in extra))
+    sql = _ROLLUP.format(
+        names=", ".join(f"toString(r.{name}) AS {name}" for name in columns),
+        keys=", ".join(columns),
+        answered=ANSWERED,
+    )
+    parameters = {"since": window.start, "until": window.end, **asdict(only)}
+    return query(client, sql, parameters).drop("histogram")
 
 
 def query(client: Client, sql: str, parameters: dict[str, Any] | None = None) -> pl.DataFrame:

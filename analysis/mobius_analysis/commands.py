@@ -1,0 +1,137 @@
+"""The commands of this part: ``correlate`` and ``schedule``. Libraries load when one of them runs."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final
+
+import typer
+
+from mobius_pipeline.config import load_config, pick_zones
+from mobius_pipeline.errors import UsageError
+from mobius_pipeline.options import (
+    ConfigOption,
+    JsonOption,
+    SinceOption,
+    UntilOption,
+    ZoneOption,
+    parse_time,
+    print_json,
+    progress,
+)
+
+__all__ = ["register"]
+
+_LENGTH: Final = re.compile(r"(\d{1,6})\s*([smhd])")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_MOST_WINDOWS: Final = 1000
+
+WindowOption = Annotated[
+    str | None,
+    typer.Option(
+        "--window", help="Cut the time into windows of this length (1h); one window when left out."
+    ),
+]
+EnvironmentOption = Annotated[
+    str | None,
+    typer.Option("--environment", help="Only this deployment environment.", show_default=False),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Mount this part's commands on ``app``."""
+    app.command()(correlate)
+    app.command()(schedule)
+
+
+def correlate(
+    *,
+    since: SinceOption = "24h",
+    until: UntilOption = None,
+    zone: ZoneOption = None,
+    window: WindowOption = None,
+    environment: EnvironmentOption = None,
+    save: Annotated[
+        bool, typer.Option("--save/--no-save", help="Keep cells and findings in the store.")
+    ] = True,
+    json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Say whether synthetic tests told the truth about production, endpoint by endpoint."""
+    from mobius_analysis.cells import merge_documents
+    from mobius_analysis.jobs import run_job
+    from mobius_analysis.tables import print_results
+
+    now = datetime.now(UTC)
+    begin = parse_time(since, now, field="--since")
+    end = now if until is None else parse_time(until, now, field="--until")
+    length = None if window is None else parse_length(window, "--window")
+    _check(begin, end, length)
+    zones = pick_zones(load_config(config), zone)
+    results = []
+    with progress("Comparing", len(zones)) as advance:
+        for one in zones:
+            results.append(
+                run_job(one, begin, end, now=now, window=length, environment=environment, save=save)
+            )
+            advance(1)
+    if json:
+        print_json(merge_documents([result.correlation for result in results]))
+    else:
+        print_results(results)
+
+
+def schedule(
+    *,
+    every: Annotated[
+        str, typer.Option("--every", help="How often each job runs (60s, 5m).")
+    ] = "60s",
+    since: Annotated[
+        str, typer.Option("--since", help="How far back each run looks (24h).")
+    ] = "24h",
+    zone: ZoneOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Run the jobs regularly, in the foreground, until stopped."""
+    from mobius_analysis.schedule import run_regularly
+
+    seconds = parse_length(every, "--every")
+    look_back = parse_length(since, "--since")
+    zones = pick_zones(load_config(config), zone)
+    stop = threading.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda *_: stop.set())
+    run_regularly(zones, seconds, look_back, stop, log=sys.stderr)
+
+
+def parse_length(text: str, field: str) -> timedelta:
+    """Read a length of time such as 60s, 15m, 1h or 7d.
+
+    Raises
+    ------
+    UsageError
+        ``text`` is none, or zero.
+    """
+    found = _LENGTH.fullmatch(text.strip().lower())
+    if found is None or int(found[1]) == 0:
+        raise UsageError(
+            f"{text!r} is no length of time: give one such as 60s, 15m, 1h, 7d", field=field
+        )
+    return timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
+
+
+def _check(begin: datetime, end: datetime, length: timedelta | None) -> None:
+    if end - begin < timedelta(minutes=1):
+        raise UsageError(
+            "the time from --since to --until is shorter than a minute", field="--since"
+        )
+    if length is None:
+        return
+    if length < timedelta(minutes=1) or length % timedelta(minutes=1):
+        raise UsageError("a window has whole minutes", field="--window")
+    if (end - begin) / length > _MOST_WINDOWS:
+        raise UsageError(f"more than {_MOST_WINDOWS:,} windows: take longer ones", field="--window")

@@ -1,0 +1,218 @@
+"""What cells, changes and quarantined spans amount to: findings, and what is settled otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from mobius_analysis.cells import CorrelationResult, cell_document, errors_document, side_document
+from mobius_analysis.changes import Change, Movement
+from mobius_analysis.correlate import Cell, name_ratio
+from mobius_analysis.findings import Finding, Kind, Severity, Subject
+from mobius_analysis.rollup import Window, query
+from mobius_analysis.verdicts import Verdict, name_of
+from mobius_instrumentation.zones import Zone
+from mobius_pipeline.options import format_time
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+__all__ = ["cell_findings", "change_findings", "foreign_region_findings", "settled_by"]
+
+_LEAST_UNTESTED: Final = 100  # requests below which an untested endpoint is not worth a finding
+_WEIGHTY_SHARE: Final = 0.05
+
+_KIND_OF_VERDICT: Final[dict[Verdict, Kind]] = {
+    "optimistic": "optimistic_test",
+    "pessimistic": "pessimistic_test",
+    "untested": "untested_endpoint",
+}
+_DECISIVE: Final[frozenset[Verdict]] = frozenset({"representative", "optimistic", "pessimistic"})
+_CHANGE_KINDS: Final[tuple[Kind, ...]] = (
+    "blind_spot",
+    "false_alarm",
+    "confirmed",
+    "early_warning",
+    "unseen_change",
+)
+
+
+def cell_findings(result: CorrelationResult) -> Iterator[Finding]:
+    """Findings about tests that are wrong or missing, from the last window of each endpoint."""
+    seconds: dict[str, float] = {}
+    cells = list(_latest(result))
+    for cell in cells:
+        seconds[cell.region] = seconds.get(cell.region, 0.0) + cell.production.seconds
+    for cell in cells:
+        kind = _KIND_OF_VERDICT.get(cell.verdict)
+        if kind is None or (
+            kind == "untested_endpoint" and cell.production.requests < _LEAST_UNTESTED
+        ):
+            continue
+        whole = seconds[cell.region]
+        yield Finding(
+            kind=kind,
+            region=cell.region,
+            service=cell.service,
+            method=cell.method,
+            route=cell.route,
+            severity=_severity(cell, cell.production.seconds / whole if whole else 0.0),
+            since=cell.window.start,
+            title=_cell_title(cell),
+            evidence={"cell": cell_document(result.zone, cell)},
+        )
+
+
+def _latest(result: CorrelationResult) -> Iterator[Cell]:
+    latest = {cell.subject: cell for cell in result.cells}  # cells come sorted by window
+    yield from latest.values()
+
+
+def _severity(cell: Cell, share: float) -> Severity:
+    if cell.verdict == "optimistic":
+        return "warning"
+    return "warning" if cell.verdict == "untested" and share >= _WEIGHTY_SHARE else "info"
+
+
+def _cell_title(cell: Cell) -> str:
+    where = f"{cell.method} {cell.route} in {cell.region}"
+    if cell.verdict == "untested":
+        return f"No test exercises {where}: {cell.production.requests:,} requests of users"
+    tells = (
+        "Users get it slower than the test says"
+        if cell.verdict == "optimistic"
+        else "The test is slower than users"
+    )
+    claims = [
+        name_ratio(q, r)
+        for q, r in cell.ratios.items()
+        if cell.kept.get(q) and (r.above() or r.below())
+    ]
+    return f"{tells}: {where}, production / test {', '.join(claims)}"
+
+
+def change_findings(changes: tuple[Change, ...]) -> Iterator[Finding]:
+    """Findings about releases that users or tests noticed."""
+    for change in changes:
+        if change.kind is None or change.direction is None:
+            continue
+        yield Finding(
+            kind=change.kind,
+            region=change.release.region,
+            service=change.release.service,
+            method=change.method,
+            route=change.route,
+            severity=_change_severity(change),
+            since=change.release.first_seen,
+            title=_change_title(change),
+            evidence={
+                "release": change.release.document(),
+                "direction": change.direction,
+                "quantiles": [name_of(q) for q in change.quantiles],
+                "production": _movement_document(change.production),
+                "tests": _movement_document(change.tests),
+                "early_tests": _movement_document(change.early),
+                "vantage": change.vantage,
+                "lead_minutes": None if change.lead is None else change.lead.total_seconds() / 60,
+            },
+            anchor=change.release.version,
+        )
+
+
+def _change_severity(change: Change) -> Severity:
+    if change.direction == "faster" or change.kind in {"false_alarm", "early_warning"}:
+        return "info"
+    return "critical" if change.kind == "blind_spot" else "warning"
+
+
+def _change_title(change: Change) -> str:
+    where = f"{change.method} {change.route} in {change.release.region}"
+    with_release = f"{change.direction} with {change.release.version}"
+    q = change.quantiles[0]
+    if change.kind == "false_alarm":
+        return f"Tests say {where} got {with_release} ({name_ratio(q, change.tests.ratios[q])}); users do not"
+    tests = {
+        "blind_spot": "the tests did not notice",
+        "confirmed": "the tests saw it too",
+        "early_warning": "the tests saw it first",
+        "unseen_change": "the tests could not have seen it",
+    }[change.kind or "confirmed"]
+    return f"{where} got {with_release} ({name_ratio(q, change.production.ratios[q])}); {tests}"
+
+
+def _movement_document(movement: Movement) -> dict[str, Any]:
+    return {
+        "before": side_document(movement.before),
+        "after": side_document(movement.after),
+        "errors_before": errors_document(movement.before),
+        "errors_after": errors_document(movement.after),
+        "ratio": {name_of(q): r.bounds.document() for q, r in movement.ratios.items()},
+    }
+
+
+def settled_by(
+    result: CorrelationResult, changes: tuple[Change, ...]
+) -> Iterator[tuple[Kind, Subject]]:
+    """Kinds and subjects about which these results decide; those not found again no longer hold.
+
+    An inconclusive cell decides nothing, and neither does one whose production or test fell silent.
+    """
+    for cell in _latest(result):
+        subject = (*cell.subject, "")
+        if cell.synthetic.requests:
+            yield "untested_endpoint", subject
+        if cell.verdict in _DECISIVE:
+            yield "optimistic_test", subject
+            yield "pessimistic_test", subject
+    for change in changes:
+        release = change.release
+        subject = release.region, release.service, change.method, change.route, release.version
+        for kind in _CHANGE_KINDS:
+            if change.kind is not None and kind != change.kind:
+                yield kind, subject
+
+
+_FOREIGN: Final = """
+SELECT toString(region) AS region, toString(service) AS service, toString(any(reason)) AS reason,
+    sum(spans) AS spans, toUnixTimestamp64Milli(min(at)) AS first, toUnixTimestamp64Milli(max(at)) AS last
+FROM quarantine
+WHERE at >= {since:DateTime('UTC')} AND at < {until:DateTime('UTC')} AND NOT has({regions:Array(String)}, region)
+GROUP BY region, service
+ORDER BY region, service
+"""
+
+
+def foreign_region_findings(client: Client, zone: Zone, window: Window) -> Iterator[Finding]:
+    """Findings about quarantined spans of regions that are not in ``zone``, or have none.
+
+    Raises
+    ------
+    DependencyError
+        The store does not answer.
+    TerminalError
+        The store refused the query.
+    """
+    parameters = {"since": window.start, "until": window.end, "regions": list(zone.regions)}
+    for row in query(client, _FOREIGN, parameters).iter_rows(named=True):
+        named = row["region"] or "no region"
+        yield Finding(
+            kind="foreign_region",
+            region=row["region"],
+            service=row["service"],
+            method="",
+            route="",
+            severity="critical",
+            since=_moment(row["first"]),
+            title=f"{row['spans']:,} spans of {row['service'] or 'a nameless service'} name {named}, not a region of zone {zone.name}; quarantined",
+            evidence={
+                "spans": row["spans"],
+                "reason": row["reason"],
+                "first": format_time(_moment(row["first"])),
+                "last": format_time(_moment(row["last"])),
+            },
+        )
+
+
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -1,0 +1,105 @@
+"""One run of the correlate job on one zone: load, compare, deduce, save."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+from mobius_analysis.cells import CorrelationResult, cell_document, load_cells
+from mobius_analysis.changes import Change, load_changes
+from mobius_analysis.deduce import (
+    cell_findings,
+    change_findings,
+    foreign_region_findings,
+    settled_by,
+)
+from mobius_analysis.findings import Finding, load_open, reconcile, save_findings
+from mobius_instrumentation.zones import Zone
+from mobius_pipeline.store import Purpose, connect
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+__all__ = ["JobResult", "run_job", "save_cells"]
+
+_COLUMNS: Final = (
+    "job", "computed_at", "window_start", "window_end",
+    "region", "service", "method", "route", "verdict", "cell",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """What one run found in one zone; ``findings`` are the open ones it made or renewed."""
+
+    correlation: CorrelationResult
+    changes: tuple[Change, ...]
+    findings: tuple[Finding, ...]
+
+
+def run_job(
+    zone: Zone,
+    since: datetime,
+    until: datetime,
+    *,
+    now: datetime,
+    window: timedelta | None = None,
+    environment: str | None = None,
+    save: bool = True,
+) -> JobResult:
+    """Correlate one zone from ``since`` to ``until``, and save cells and findings as of ``now``.
+
+    1. Compare all cells.
+    2. Compare before and after every release.
+    3. Deduce findings, bring the open ones up to date.
+    4. Save.
+
+    Raises
+    ------
+    DependencyError
+        The zone's store does not answer.
+    TerminalError
+        The store refused a query.
+    """
+    client = connect(zone, Purpose.ANALYSIS)
+    try:
+        result = load_cells(client, zone, since, until, window, environment=environment)  # 1
+        changes = load_changes(client, result.window)  # 2
+        found = [  # 3
+            *cell_findings(result),
+            *change_findings(changes),
+            *foreign_region_findings(client, zone, result.window),
+        ]
+        renewed = reconcile(load_open(client), found, settled_by(result, changes))
+        if save:  # 4
+            save_cells(client, result, now)
+            save_findings(client, renewed, now)
+    finally:
+        client.close()
+    return JobResult(
+        result, changes, tuple(finding for finding in renewed if finding.status == "open")
+    )
+
+
+def save_cells(client: Client, result: CorrelationResult, now: datetime) -> str:
+    """Save the cells of one run into ``correlations``, and return the name of the run."""
+    job = uuid4().hex
+    rows: Sequence[Sequence[object]] = [
+        (
+            job,
+            now,
+            cell.window.start,
+            cell.window.end,
+            *cell.subject,
+            cell.verdict,
+            json.dumps(cell_document(result.zone, cell), allow_nan=False),
+        )
+        for cell in result.cells
+    ]
+    if rows:
+        client.insert("correlations", rows, column_names=_COLUMNS)
+    return job
