@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mobius_pipeline.config import load_config
-from mobius_pipeline.imports.spans import SpanImport, import_spans
+from mobius_pipeline.imports.formats.recognise import FORMATS
+from mobius_pipeline.imports.spans import SpanImport, import_spans, zone_of_region
+from mobius_pipeline.imports.synthetic import SyntheticImport, import_synthetic
 from mobius_pipeline.options import ConfigOption, JsonOption, print_json
 
 __all__ = ["register"]
@@ -25,10 +28,12 @@ _Region = Annotated[
 def register(import_app: typer.Typer) -> None:
     """Add the commands to the sub-app ``import``."""
     import_app.command("spans")(spans)
+    import_app.command("synthetic")(synthetic)
 
 
 def spans(
     files: _Files,
+    *,
     region: _Region,
     wait: Annotated[
         bool, typer.Option("--wait", help="Return when the worker has stored every span.")
@@ -42,6 +47,93 @@ def spans(
         print_json(dataclasses.asdict(result))
     else:
         sys.stdout.write(_text(result))
+
+
+def synthetic(
+    files: _Files,
+    *,
+    region: Annotated[
+        str, typer.Option("--region", help="Region that the test sent its requests to.")
+    ],
+    test: Annotated[
+        str | None,
+        typer.Option(
+            "--test",
+            help="Name of the test; our listener's files say it themselves.",
+            show_default=False,
+        ),
+    ] = None,
+    service: Annotated[
+        str | None, typer.Option("--service", help="Service that was tested.", show_default=False)
+    ] = None,
+    release: Annotated[
+        str | None, typer.Option("--release", help="Version that was tested.", show_default=False)
+    ] = None,
+    environment: Annotated[
+        str | None,
+        typer.Option("--environment", help="Environment that was tested.", show_default=False),
+    ] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help=f"Recognised when left out. One of {', '.join(FORMATS)}.",
+            show_default=False,
+        ),
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option("--run", help="Name of this run of the test.", show_default=False)
+    ] = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option(
+            "--rules", help="TOML file that says which routes names mean.", show_default=False
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Import one run of a test tool: one result file, or the files of one Locust CSV set."""
+    result = import_synthetic(
+        zone_of_region(load_config(config), region),
+        files,
+        region=region,
+        test=test,
+        service=service,
+        release=release,
+        environment=environment,
+        format=format_,
+        run=run,
+        rules=rules,
+    )
+    if json:
+        print_json(result.document())
+    else:
+        sys.stdout.write(_synthetic_text(result))
+
+
+def _synthetic_text(result: SyntheticImport) -> str:
+    document = result.document()
+    head = f"run {result.run} of test {result.test} ({result.format}): {result.requests:,} requests"
+    lines = [f"{head}, {result.failed:,} failed, {document['start']} to {document['end']}"]
+    if result.already_imported:
+        lines.append("this content was imported before, nothing was added")
+    lines += [
+        f"  {e.method:7} {e.route:40} {e.requests:>9,} requests  {e.failed:>7,} failed  "
+        f"p50 {_ms(e.p50_ms)}  p95 {_ms(e.p95_ms)}  p99 {_ms(e.p99_ms)}"
+        for e in result.endpoints
+    ]
+    lines += [
+        f"  no production endpoint for {u.method} {u.name} ({u.requests:,} requests)"
+        + (f"; nearest is {u.closest}" if u.closest else "")
+        for u in result.unmatched
+    ]
+    lines += [f"note: {warning}" for warning in result.warnings]
+    return "\n".join(lines) + "\n"
+
+
+def _ms(value: float | None) -> str:
+    return "      - ms" if value is None else f"{value:7.1f} ms"
 
 
 def _text(result: SpanImport) -> str:

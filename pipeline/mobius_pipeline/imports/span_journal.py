@@ -10,9 +10,8 @@ from clickhouse_connect.driver.client import Client
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from mobius_pipeline.imports.span_packing import PackedFile
-from mobius_pipeline.imports.span_topic import Position
 
-__all__ = ["Entry", "is_stored", "last_entry", "stored_messages", "write_entry"]
+__all__ = ["Entry", "last_entry", "stored_messages", "was_in_another_topic", "write_entry"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +40,15 @@ def last_entry(client: Client, digest: str) -> Entry | None:
     return None if not rows else Entry(*rows[0])
 
 
+def was_in_another_topic(client: Client, digest: str, topic_id: UUID) -> bool:
+    """Tell whether publishing of ``digest`` was also begun into a topic that is no more."""
+    rows = client.query(
+        "SELECT count() FROM span_imports WHERE digest = {digest:String} AND topic_id != {topic_id:UUID}",
+        parameters={"digest": digest, "topic_id": topic_id},
+    ).result_rows
+    return int(rows[0][0]) > 0
+
+
 def write_entry(client: Client, packed: PackedFile, entry: Entry) -> None:
     """Add a row about the content of ``packed``."""
     state = "published" if entry.published else "started"
@@ -50,21 +58,6 @@ def write_entry(client: Client, packed: PackedFile, entry: Entry) -> None:
           entry.topic_id, dict(entry.positions)]],
         ["digest", "file", "state", "spans", "messages", "region", "topic_id", "positions"],
     )  # fmt: skip
-
-
-def is_stored(client: Client, message: bytes, position: Position) -> bool:
-    """Tell whether the spans of the message at ``position`` are in the store, whole."""
-    ids = _ids(message)
-    found = client.query(
-        "SELECT uniqExact(trace_id, span_id) FROM spans WHERE kafka_partition = {partition:UInt32} "
-        "AND kafka_offset = {offset:UInt64} AND hex(trace_id) IN {traces:Array(String)}",
-        parameters={
-            "partition": position.partition,
-            "offset": position.offset,
-            "traces": sorted({trace for trace, _ in ids}),
-        },
-    ).result_rows[0][0]
-    return int(found) == len(ids)
 
 
 def stored_messages(client: Client, packed: PackedFile) -> set[int]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.errors import KafkaError
+from kafka import KafkaProducer, TopicPartition
 
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.errors import DependencyError
+from mobius_pipeline.kafka_client import broker_errors, describe_topic, end_offsets, open_consumer
 
 __all__ = ["Position", "SpanTopic"]
 
@@ -39,58 +39,54 @@ class SpanTopic:
     def __init__(self, zone: Zone, clock: Callable[[], float] = time.monotonic) -> None:
         self._zone = zone
         self._clock = clock
-        with self._named():
-            admin = KafkaAdminClient(
-                bootstrap_servers=list(zone.kafka),
-                bootstrap_timeout_ms=5_000,
-                request_timeout_ms=10_000,
-            )
-            try:
-                (topic,) = admin.describe_topics([zone.spans_topic])
-            finally:
-                admin.close()
-        if topic["error_code"] or not topic["partitions"]:
+        topic = describe_topic(zone, zone.spans_topic)
+        if topic is None:
             raise DependencyError(
                 f"topic {zone.spans_topic} of zone {zone.name}",
                 ", ".join(zone.kafka),
                 reason="the broker has no such topic",
                 remedy="make it with `mobius-rum migrate`",
             )
-        self.topic_id = UUID(str(topic["topic_id"]))
-        self.partitions = tuple(sorted(p["partition_index"] for p in topic["partitions"]))
+        self._topic = topic
 
-    def ends(self) -> dict[int, int]:
-        """Return an offset per partition that is at or before its end; new messages come after it.
+    @property
+    def id(self) -> UUID:
+        """The broker's own id of the topic: a topic that was made anew has another one."""
+        return self._topic.id
 
-        Some brokers report the begin of the last batch as the end, hence "at or before".
-        """
-        with self._named(), self._consumer() as consumer:
-            ends = consumer.end_offsets(self._all())
-        return {place.partition: offset for place, offset in ends.items()}
+    def ends(self) -> Mapping[int, int]:
+        """Return the offset behind the last message of each partition."""
+        return end_offsets(self._zone, self._topic.name, self._topic.partitions)
 
     def find(self, digest: str, since: Mapping[int, int]) -> dict[int, Position]:
         """Find the messages of an import by its digest: sequence number to position.
 
-        Reads each partition from ``since`` (its beginning where it has none) up to its high watermark.
+        Reads each partition from ``since`` (its beginning where it has none) up to its present end.
         """
         found: dict[int, Position] = {}
-        with self._named(), self._consumer() as consumer:
-            for place in (places := self._all()):
+        ends = {n: end for n, end in self.ends().items() if since.get(n, 0) < end}
+        places = [TopicPartition(self._topic.name, number) for number in ends]
+        if not places:
+            return found
+        consumer = open_consumer(self._zone)
+        with broker_errors(self._zone), closing(consumer):
+            consumer.assign(places)
+            for place in places:
                 consumer.seek(place, since.get(place.partition, 0))
             deadline = self._clock() + _ANSWER_SECONDS
-            while any(
-                (end := consumer.highwater(place)) is None or consumer.position(place) < end
-                for place in places
-            ):
+            while any(consumer.position(place) < ends[place.partition] for place in places):
                 for record in (r for records in consumer.poll(500).values() for r in records):
                     deadline = self._clock() + _ANSWER_SECONDS
                     headers = dict(record.headers)
                     if headers.get(_DIGEST_HEADER) == digest.encode():
-                        found[int(headers[_SEQUENCE_HEADER])] = Position(
-                            record.partition, record.offset
-                        )
+                        position = Position(record.partition, record.offset)
+                        found[int(headers[_SEQUENCE_HEADER])] = position
                 if self._clock() > deadline:
-                    raise self._away("no answer to fetch requests")
+                    raise DependencyError(
+                        f"the Kafka broker of zone {self._zone.name}",
+                        ", ".join(self._zone.kafka),
+                        reason="no answer to a fetch",
+                    )
         return found
 
     def publish(
@@ -100,7 +96,7 @@ class SpanTopic:
         published: Callable[[int, int, Position], None],
     ) -> None:
         """Publish ``messages`` (sequence number, spans, bytes); tell ``published`` of each one acknowledged."""
-        with self._named():
+        with broker_errors(self._zone):
             producer = KafkaProducer(
                 bootstrap_servers=list(self._zone.kafka),
                 bootstrap_timeout_ms=5_000,
@@ -124,7 +120,7 @@ class SpanTopic:
                     future = producer.send(
                         self._zone.spans_topic,
                         value=message,
-                        partition=self.partitions[sequence % len(self.partitions)],
+                        partition=self._topic.partitions[sequence % len(self._topic.partitions)],
                         headers=[
                             ("content-type", b"application/x-protobuf"),
                             (_DIGEST_HEADER, digest.encode()),
@@ -136,34 +132,3 @@ class SpanTopic:
                 settle(0)
             finally:
                 producer.close(timeout=5)
-
-    def _all(self) -> list[TopicPartition]:
-        return [TopicPartition(self._zone.spans_topic, number) for number in self.partitions]
-
-    @contextmanager
-    def _consumer(self) -> Iterator[Any]:
-        consumer = KafkaConsumer(
-            bootstrap_servers=list(self._zone.kafka),
-            bootstrap_timeout_ms=5_000,
-            group_id=None,
-            enable_auto_commit=False,
-            fetch_max_wait_ms=500,
-            auto_offset_reset="earliest",
-        )
-        try:
-            consumer.assign(self._all())
-            yield consumer
-        finally:
-            consumer.close()
-
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        try:
-            yield
-        except (KafkaError, OSError) as error:
-            raise self._away(str(error) or type(error).__name__) from error
-
-    def _away(self, reason: str) -> DependencyError:
-        return DependencyError(
-            f"the broker of zone {self._zone.name}", ", ".join(self._zone.kafka), reason=reason
-        )

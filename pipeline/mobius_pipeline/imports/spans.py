@@ -22,14 +22,15 @@ from mobius_pipeline.imports.content import Content, Source, open_sources
 from mobius_pipeline.imports.span_checks import Residence
 from mobius_pipeline.imports.span_journal import (
     Entry,
-    is_stored,
     last_entry,
     stored_messages,
+    was_in_another_topic,
     write_entry,
 )
 from mobius_pipeline.imports.span_packing import DistinctIds, PackedFile, pack_file
 from mobius_pipeline.imports.span_topic import Position, SpanTopic
 from mobius_pipeline.imports.zone_store import open_store
+from mobius_pipeline.ledger import stored_positions
 from mobius_pipeline.options import progress
 
 __all__ = ["SpanImport", "import_spans", "zone_of_region"]
@@ -55,11 +56,11 @@ class SpanImport:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """One file: spans published now, and its last message in each partition."""
+    """One file: spans published now, and the offset behind its last message in each partition."""
 
     published: int
     known: bool
-    last: dict[int, tuple[Position, bytes]]
+    behind: Mapping[int, int]
 
 
 def zone_of_region(zones: Zones, region: str) -> Zone:
@@ -113,8 +114,8 @@ def import_spans(
         client = stack.enter_context(open_store(zone))
         outcomes = [_publish(client, topic, file, region) for file in packed]  # 2
         if wait:  # 3
-            last = [item for outcome in outcomes for item in outcome.last.values()]
-            _wait(client, zone, last, clock, clock() + wait_seconds)
+            end = clock() + wait_seconds
+            _wait(client, zone, topic, outcomes, lambda: clock() > end)
     spans, distinct = sum(file.spans for file in packed), ids.count()
     return SpanImport(
         files=len(packed),
@@ -144,25 +145,26 @@ def _pack(
 def _publish(client: Client, topic: SpanTopic, packed: PackedFile, region: str) -> _Outcome:
     entry = last_entry(client, packed.digest)
     if entry is not None and entry.published:
-        return _published_before(topic, packed, entry)
+        # Of a topic that was made anew since, nothing more can arrive.
+        return _Outcome(0, known=True, behind=entry.positions if entry.topic_id == topic.id else {})
     found: dict[int, Position] = {}
     skip: set[int] = set()
-    since = topic.ends()
+    since: Mapping[int, int] = topic.ends()
     if entry is not None:
         if entry.region != region:
             raise UsageError(
                 f"an import of this content was cut off half-way; complete it with --region {entry.region}",
                 file=packed.name,
             )
-        if entry.topic_id == topic.topic_id:
-            since = dict(entry.positions)
+        if entry.topic_id == topic.id:
+            since = entry.positions
             found = topic.find(packed.digest, since)
-        else:
+        if was_in_another_topic(client, packed.digest, topic.id):
             skip = stored_messages(client, packed)
     write_entry(
         client,
         packed,
-        Entry(packed.name, False, packed.messages, region, topic.topic_id, since),  # noqa: FBT003 -- a row, in the order of its columns
+        Entry(packed.name, False, packed.messages, region, topic.id, since),  # noqa: FBT003 -- a row, in the order of its columns
     )
     published = 0
     with progress(f"publishing {packed.name}", packed.messages) as advance:
@@ -183,52 +185,35 @@ def _publish(client: Client, topic: SpanTopic, packed: PackedFile, region: str) 
     write_entry(
         client,
         packed,
-        Entry(packed.name, True, packed.messages, region, topic.topic_id, behind),  # noqa: FBT003 -- as above
+        Entry(packed.name, True, packed.messages, region, topic.id, behind),  # noqa: FBT003 -- as above
     )
-    return _Outcome(published, known=False, last=_last(packed, found))
-
-
-def _published_before(topic: SpanTopic, packed: PackedFile, entry: Entry) -> _Outcome:
-    if entry.topic_id != topic.topic_id:
-        return _Outcome(
-            0, known=True, last={}
-        )  # the old topic is gone, with whatever was not stored
-    last_messages = {partition: offset - 1 for partition, offset in entry.positions.items()}
-    found = topic.find(packed.digest, topic.ends() | last_messages)
-    return _Outcome(0, known=True, last=_last(packed, found))
-
-
-def _last(packed: PackedFile, found: Mapping[int, Position]) -> dict[int, tuple[Position, bytes]]:
-    """Return the last message of each partition, with its position."""
-    newest: dict[int, int] = {}
-    for sequence, position in found.items():
-        rival = newest.get(position.partition)
-        if rival is None or found[rival].offset < position.offset:
-            newest[position.partition] = sequence
-    wanted = set(newest.values())
-    return {
-        found[sequence].partition: (found[sequence], message)
-        for sequence, _, message in packed.read()
-        if sequence in wanted
-    }
+    return _Outcome(published, known=False, behind=behind)
 
 
 def _wait(
     client: Client,
     zone: Zone,
-    last: Sequence[tuple[Position, bytes]],
-    clock: Callable[[], float],
-    deadline: float,
+    topic: SpanTopic,
+    outcomes: Sequence[_Outcome],
+    deadline: Callable[[], bool],
 ) -> None:
-    """Wait until the last message of each partition is stored; the worker stores a partition in order."""
-    for position, message in last:
-        while not is_stored(client, message, position):
-            if clock() > deadline:
-                raise DependencyError(
-                    f"the worker of zone {zone.name}",
-                    zone.spans_topic,
-                    reason=f"partition {position.partition} offset {position.offset} is not stored yet; "
-                    "the spans are published and will not be lost",
-                    remedy=f"start it with `mobius-rum ingest --zone {zone.name}`, then repeat this command",
-                )
-            time.sleep(_POLL_SECONDS)
+    """Wait until the worker's ledger says that everything before ``behind`` is stored."""
+    while True:
+        stored = stored_positions(client, topic.id)
+        late = {
+            number: offset
+            for outcome in outcomes
+            for number, offset in outcome.behind.items()
+            if stored.get(number, 0) < offset
+        }
+        if not late:
+            return
+        if deadline():
+            missing = sum(offset - stored.get(number, 0) for number, offset in late.items())
+            raise DependencyError(
+                f"the worker of zone {zone.name}",
+                zone.spans_topic,
+                reason=f"{missing} messages are not stored yet; they are published and will not be lost",
+                remedy=f"start it with `mobius-rum ingest --zone {zone.name}`, then repeat this command",
+            )
+        time.sleep(_POLL_SECONDS)
