@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 import clickhouse_connect
-from clickhouse_connect.driver.exceptions import ClickHouseError
+from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
+from urllib3.exceptions import HTTPError
 
 from mobius_pipeline.config import clickhouse_credentials
-from mobius_pipeline.errors import DependencyError
+from mobius_pipeline.errors import DependencyError, TerminalError
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
+
     from mobius_instrumentation.zones import Hub, Zone
 
-__all__ = ["Purpose", "connect"]
+__all__ = ["Purpose", "connect", "store_errors"]
 
 
 class Purpose(Enum):
@@ -49,6 +53,16 @@ _TIMEOUT_SECONDS: Final[dict[Purpose, int]] = {
     Purpose.VIEW: 25,
     Purpose.MIGRATE: 60,
 }
+# Codes of data and statements that are wrong in themselves: 27, 33, 117, 444 bad data; 6, 38, 41, 53, 69, 70, 72,
+# 321, 349, 407 bad values; 43, 46, 47, 62, 115 bad statements; 164, 497 not allowed.
+_REFUSED: Final = frozenset(
+    {6, 27, 33, 38, 41, 43, 46, 47, 53, 62, 69, 70, 72, 115, 117, 164, 321, 349, 407, 444, 497}
+)
+_REMEDY: Final[dict[int, str]] = {
+    60: "make its tables with `mobius-rum migrate`",
+    81: "make its database with `mobius-rum migrate`",
+    516: "give its user and password in MOBIUS_{zone}_CLICKHOUSE_USER and MOBIUS_{zone}_CLICKHOUSE_PASSWORD",
+}
 
 
 def connect(zone: Zone | Hub, purpose: Purpose, *, database: str | None = None) -> Client:
@@ -76,8 +90,37 @@ def connect(zone: Zone | Hub, purpose: Purpose, *, database: str | None = None) 
             client_name=f"mobius-rum {purpose.value}",
         )
     except (ClickHouseError, OSError) as error:
-        raise DependencyError(
-            f"the store of zone {zone.name}",
-            zone.clickhouse,
-            reason=str(error).splitlines()[0][:200],
-        ) from error
+        raise _away(zone, error) from error
+
+
+@contextmanager
+def store_errors(zone: Zone | Hub) -> Iterator[None]:
+    """Turn the client's errors into those that say what to do.
+
+    Raises
+    ------
+    DependencyError
+        The store is away, too busy, or not migrated: the same work may succeed later.
+    TerminalError
+        The store understood the work and refuses it, as it would again.
+    """
+    try:
+        yield
+    except DatabaseError as error:
+        if getattr(error, "code", None) in _REFUSED:
+            raise TerminalError(f"the store of zone {zone.name} refused: {_line(error)}") from error
+        raise _away(zone, error) from error
+    except (ClickHouseError, HTTPError, OSError) as error:
+        raise _away(zone, error) from error
+
+
+def _away(zone: Zone | Hub, error: Exception) -> DependencyError:
+    remedy = _REMEDY.get(getattr(error, "code", None) or 0, "")
+    what = f"the store of zone {zone.name}"
+    return DependencyError(
+        what, zone.clickhouse, reason=_line(error), remedy=remedy.format(zone=zone.name.upper())
+    )
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

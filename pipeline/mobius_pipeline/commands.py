@@ -1,0 +1,165 @@
+"""The commands of this part: ``migrate``, ``ingest``, ``status``, ``import``."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from typing import Annotated, Any
+
+import structlog
+import typer
+
+from mobius_instrumentation.zones import Hub, Zone
+from mobius_pipeline.config import load_config, pick_zones
+from mobius_pipeline.errors import UsageError
+from mobius_pipeline.options import ConfigOption, JsonOption, ZoneOption, format_time, print_json
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this part's commands to ``app``."""
+    from mobius_pipeline.imports.commands import register as register_imports
+
+    app.command("migrate")(migrate)
+    app.command("ingest")(ingest)
+    app.command("status")(status)
+    imports = typer.Typer(
+        no_args_is_help=True, help="Import files of spans, or of a test tool's results."
+    )
+    register_imports(imports)
+    app.add_typer(imports, name="import")
+
+
+def migrate(
+    *,
+    zone: ZoneOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be run; change nothing.")
+    ] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster", help="Make replicated tables ON CLUSTER of this name.", show_default=False
+        ),
+    ] = None,
+    topics: Annotated[
+        bool, typer.Option("--topics/--no-topics", help="Make missing Kafka topics too.")
+    ] = True,
+    partitions: Annotated[
+        int, typer.Option("--partitions", min=1, help="Partitions of a new spans topic.")
+    ] = 2,
+    replication: Annotated[
+        int, typer.Option("--replication", min=1, help="Replicas of a new topic.")
+    ] = 1,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Bring stores to this version's schema, and make missing topics; nothing happens where nothing is missing."""
+    from mobius_pipeline.kafka_client import ensure_topics
+    from mobius_pipeline.migrate import migrate as run
+
+    zones = load_config(config)
+    chosen = pick_zones(zones, zone)
+    stores: list[Zone | Hub] = [*chosen, *([zones.hub] if zones.hub and zone is None else [])]
+    reports = [run(store, dry_run=dry_run, cluster=cluster) for store in stores]
+    if topics and not dry_run:
+        for each in chosen:
+            ensure_topics(each, partitions=partitions, replication=replication)
+    if json:
+        print_json({"stores": {report.store: _report_document(report) for report in reports}})
+        return
+    for report in reports:
+        verb = "would apply" if dry_run else "applied"
+        done = ", ".join(f"{step.version:04}_{step.name}" for step in report.steps) or "nothing"
+        typer.echo(
+            f"{report.store} ({report.database}): {verb} {done}; schema version {report.version}"
+        )
+        if dry_run:
+            for step in report.steps:
+                typer.echo("\n\n".join(f"{statement};" for statement in step.statements))
+
+
+def _report_document(report: Any) -> dict[str, Any]:
+    return {
+        "database": report.database,
+        "version": report.version,
+        "steps": [
+            {
+                "version": step.version,
+                "name": step.name,
+                "applied": step.applied,
+                "statements": list(step.statements),
+            }
+            for step in report.steps
+        ],
+    }
+
+
+def ingest(
+    *,
+    zone: ZoneOption = None,
+    batch_spans: Annotated[
+        int, typer.Option("--batch-spans", min=1, help="Most spans in one insert.")
+    ] = 65_536,
+    batch_ms: Annotated[
+        int, typer.Option("--batch-ms", min=1, help="Longest wait for a batch to fill.")
+    ] = 500,
+    config: ConfigOption = None,
+) -> None:
+    """Move one zone's spans from its topic into its store, until stopped (Ctrl-C or SIGTERM)."""
+    from mobius_pipeline.worker import WorkerOptions, run_worker
+    from mobius_pipeline.worker.batch import BatchLimits
+
+    chosen = pick_zones(load_config(config), zone)
+    if len(chosen) != 1:
+        raise UsageError(
+            f"a worker serves one zone: name it ({', '.join(each.name for each in chosen)})",
+            field="--zone",
+        )
+    configure_logs()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    limits = BatchLimits(spans=batch_spans, seconds=batch_ms / 1000)
+    run_worker(chosen[0], stop, WorkerOptions(limits=limits))
+
+
+def configure_logs() -> None:
+    """Log to standard error: JSON lines, or colours where a person watches."""
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer()
+        if sys.stderr.isatty()
+        else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def status(
+    *, zone: ZoneOption = None, config: ConfigOption = None, json: JsonOption = False
+) -> None:
+    """Show what each zone holds; exits with 3 until every broker and store answers."""
+    from mobius_pipeline.status import status_document
+
+    document = status_document(pick_zones(load_config(config), zone))
+    if json:
+        print_json(document)
+        return
+    for name, values in document["zones"].items():
+        newest = format_time(values["newest"]) if values["newest"] else "none yet"
+        typer.echo(
+            f"{name}: {values['spans']:,} spans of {values['traces']:,} traces in {values['minutes']:,} minutes, "
+            f"newest {newest}; {values['lag']:,} messages behind, {values['dead_letters']:,} dead letters, "
+            f"{values['quarantined']:,} spans quarantined"
+        )
