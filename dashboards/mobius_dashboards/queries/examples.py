@@ -1,0 +1,100 @@
+"""Single requests to look at, from a bounded stretch of raw spans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Final
+
+from mobius_analysis.rollup import Window as AnalysisWindow
+from mobius_analysis.series import Exemplar, Source, load_exemplars
+from mobius_dashboards.clients import client_for
+from mobius_dashboards.queries.cache import cached, one
+from mobius_dashboards.queries.endpoint import Subject
+from mobius_dashboards.view import View
+from mobius_dashboards.viewer import Viewer, require
+from mobius_instrumentation.zones import Zone
+
+__all__ = ["examples", "generated"]
+
+# Raw spans are read for so long a time at most, from the window's end back.
+_EXAMPLES_WITHIN: Final = (timedelta(hours=1), timedelta(hours=24))
+_SLOWEST: Final = 1e9  # seconds; whatever is nearest to it is the slowest
+
+
+def examples(
+    view: View, zone: Zone, subject: Subject, seconds: Mapping[str, float], source: Source
+) -> dict[str, Exemplar]:
+    """Return the request nearest to each latency of ``seconds`` (by name), and the slowest one.
+
+    Raises
+    ------
+    ForbiddenError
+        The viewer sees only aggregates of this zone.
+    """
+    require(view.viewer, zone.name, "spans")
+    edges = (view.window.since, view.window.until)
+    wanted = (*seconds.items(), ("slowest", _SLOWEST))
+    return _examples(
+        view.viewer.policy, zone, edges, subject, wanted, source=source, _viewer=view.viewer
+    )
+
+
+@cached
+def _examples(
+    policy: tuple[str, ...],  # noqa: ARG001 - part of the cache's key
+    zone: Zone,
+    edges: tuple[datetime, datetime],
+    subject: Subject,
+    wanted: tuple[tuple[str, float], ...],
+    *,
+    source: Source,
+    _viewer: Viewer,
+) -> dict[str, Exemplar]:
+    since, until = edges
+    found: dict[str, Exemplar] = {}
+    with client_for(_viewer, zone, "spans") as client:
+        for reach in _EXAMPLES_WITHIN:
+            window = AnalysisWindow.of(max(since, until - reach), until)
+            for name, seconds in wanted:
+                nearest = load_exemplars(
+                    client, window, subject.only, seconds, source=source, most=1
+                )
+                if nearest:
+                    found[name] = nearest[0]
+            if found or window.start <= since:
+                break
+    return found
+
+
+_GENERATED: Final = """
+SELECT count() FROM (
+    SELECT 1 FROM spans
+    WHERE start >= {since:DateTime('UTC')} AND start < {until:DateTime('UTC')} AND service = {service:String}
+      AND mapContains(resource_attributes, 'mobius.demo.generated')
+    LIMIT 1
+)
+"""
+
+
+def generated(view: View, zone: Zone, subject: Subject) -> bool:
+    """Whether the window's last day holds generated history of the demo."""
+    require(view.viewer, zone.name)
+    since = max(view.window.since, view.window.until - _EXAMPLES_WITHIN[-1])
+    return _generated(
+        view.viewer.policy, zone, since, view.window.until, subject.service, view.viewer
+    )
+
+
+@cached
+def _generated(
+    policy: tuple[str, ...],  # noqa: ARG001 - part of the cache's key
+    zone: Zone,
+    since: datetime,
+    until: datetime,
+    service: str,
+    _viewer: Viewer,
+) -> bool:
+    edges = {"since": since, "until": until, "service": service}
+    with client_for(_viewer, zone) as client:
+        return bool(one(client, _GENERATED, edges))
