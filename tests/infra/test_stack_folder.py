@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mobius_infra.stack.accounts import Stored, produced_spans, span_account
+from mobius_infra.stack.accounts import produced_spans, span_account
 from mobius_infra.stack.folder import DataFolder
 from mobius_infra.stack.options import StackOptions
 from mobius_infra.stack.plan import Plan
@@ -20,6 +20,7 @@ from mobius_infra.stack.ports import PortBlock, check_free
 from mobius_instrumentation.zones import load_zones
 from mobius_pipeline.config import clickhouse_credentials, load_config
 from mobius_pipeline.errors import UsageError
+from mobius_pipeline.status import SpanIdentity
 
 
 @pytest.fixture
@@ -147,5 +148,7 @@ def test_produced_spans_are_summed_over_all_processes(tmp_path: Path) -> None:
 
 
 def test_the_account_tells_lost_from_duplicated() -> None:
-    account = span_account(100, Stored(rows=7, distinct=6), Stored(rows=108, distinct=104))
+    account = span_account(
+        100, SpanIdentity(rows=7, distinct=6), SpanIdentity(rows=108, distinct=104)
+    )
     assert account.document() == {"produced": 100, "stored": 98, "lost": 2, "duplicated": 3}

@@ -10,25 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from mobius_instrumentation.zones import Zone
-from mobius_pipeline.store import Purpose, connect
+from mobius_pipeline.status import SpanIdentity
+from mobius_pipeline.store import Purpose, connect, store_errors
 
-__all__ = [
-    "SpanAccount",
-    "Stored",
-    "count_findings",
-    "count_runs",
-    "count_stored",
-    "produced_spans",
-    "span_account",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """Spans in one zone's store: rows, and distinct pairs of trace id and span id."""
-
-    rows: int
-    distinct: int
+__all__ = ["SpanAccount", "count_findings", "count_runs", "produced_spans", "span_account"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,26 +38,20 @@ class SpanAccount:
         }
 
 
-def count_stored(zone: Zone) -> Stored:
-    """Count the spans that the store of ``zone`` holds.
+def count_runs(zone: Zone) -> int:
+    """Count the runs of test tools that the store of ``zone`` knows.
 
     Raises
     ------
     DependencyError
         The store does not answer.
     """
-    [[rows, distinct]] = _ask(zone, "SELECT count(), uniqExact(trace_id, span_id) FROM spans")
-    return Stored(int(rows), int(distinct))
-
-
-def count_runs(zone: Zone) -> int:
-    """Count the runs of test tools that the store of ``zone`` knows; raises as :func:`count_stored`."""
     [[runs]] = _ask(zone, "SELECT uniqExact(digest) FROM synthetic_runs")
     return int(runs)
 
 
 def count_findings(zone: Zone) -> Counter[str]:
-    """Count the open findings of ``zone`` by kind; raises as :func:`count_stored`."""
+    """Count the open findings of ``zone`` by kind; raises as :func:`count_runs`."""
     return Counter(
         {
             str(kind): int(count)
@@ -86,7 +65,8 @@ def count_findings(zone: Zone) -> Counter[str]:
 def _ask(zone: Zone, query: str) -> Sequence[Sequence[Any]]:
     client = connect(zone, Purpose.ANALYSIS)
     try:
-        return client.query(query).result_rows
+        with store_errors(zone):
+            return client.query(query).result_rows
     finally:
         client.close()
 
@@ -96,12 +76,12 @@ def produced_spans(folder: Path) -> int:
     return sum(_accepted(file) for file in sorted(folder.glob("*.json")))
 
 
-def span_account(produced: int, before: Stored, after: Stored) -> SpanAccount:
+def span_account(produced: int, before: SpanIdentity, after: SpanIdentity) -> SpanAccount:
     """Compare what was produced with what a store gained.
 
     Examples
     --------
-    >>> span_account(10, Stored(5, 5), Stored(15, 14))
+    >>> span_account(10, SpanIdentity(5, 5), SpanIdentity(15, 14))
     SpanAccount(produced=10, stored=9, lost=1, duplicated=1)
     """
     stored = after.distinct - before.distinct

@@ -12,14 +12,14 @@ from mobius_infra.stack.accounts import (
     SpanAccount,
     count_findings,
     count_runs,
-    count_stored,
     produced_spans,
     span_account,
 )
 from mobius_infra.stack.probes import http_status
 from mobius_infra.stack.supervisor import Interrupted
 from mobius_instrumentation.zones import Zone
-from mobius_pipeline.errors import MobiusError
+from mobius_pipeline.errors import DependencyError
+from mobius_pipeline.status import lag, span_identity
 
 if TYPE_CHECKING:
     from mobius_infra.stack.session import Session
@@ -36,10 +36,10 @@ def drained(session: Session) -> bool:
     deadline = time.monotonic() + _DRAIN_SECONDS
     while time.monotonic() < deadline:
         try:
-            zones = session.ask("status")["zones"]
-            if not any(zones[zone.name]["lag"] for zone in session.zones) and not _missing(session):
+            session.look_after()
+            if not any(lag(zone) for zone in session.zones) and not _missing(session):
                 return True
-        except (MobiusError, Interrupted) as error:
+        except (DependencyError, Interrupted) as error:
             session.console.say(f"gave up waiting for the workers. {error}")
             return False
         time.sleep(0.2)
@@ -91,7 +91,7 @@ def _accounts(session: Session) -> Iterator[tuple[Zone, SpanAccount]]:
         produced = produced_spans(session.folder.stats / zone.name) + session.history_spans.get(
             zone.name, 0
         )
-        yield zone, span_account(produced, session.baseline[zone.name], count_stored(zone))
+        yield zone, span_account(produced, session.baseline[zone.name], span_identity(zone))
 
 
 def _missing(session: Session) -> bool:

@@ -84,17 +84,7 @@ class Plan:
 
     def workers(self) -> list[Part]:
         """Return one ingest worker a zone."""
-        return [
-            Part(
-                name=f"worker-{zone.name}",
-                argv=(*self.command(), "ingest", "--zone", zone.name),
-                environment=self.environment(f"MOBIUS_{zone.name.upper()}_CLICKHOUSE_PASSWORD"),
-                log=self.folder.log(f"worker-{zone.name}"),
-                address=zone.spans_topic,
-                stop_seconds=40,
-            )
-            for zone in self.zones
-        ]
+        return [self._worker(zone) for zone in self.zones]
 
     def jobs(self) -> Part:
         """Return the scheduled jobs."""
@@ -141,6 +131,19 @@ class Plan:
             "MOBIUS_CONFIG": str(self.folder.zones_file),
             **{name: self._secrets[name] for name in secrets},
         }
+
+    def _worker(self, zone: Zone) -> Part:
+        log = self.folder.log(f"worker-{zone.name}")
+        return Part(
+            name=f"worker-{zone.name}",
+            argv=(*self.command(), "ingest", "--zone", zone.name),
+            environment=self.environment(f"MOBIUS_{zone.name.upper()}_CLICKHOUSE_PASSWORD"),
+            log=log,
+            address=zone.spans_topic,
+            # It listens nowhere; its log says when it has found broker, store and its place in the topic.
+            ready=lambda: log.exists() and '"reading"' in log.read_text(encoding="utf-8"),
+            stop_seconds=40,
+        )
 
     def _make_topics(self) -> None:
         for zone in self.zones:

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from mobius_infra.stack.accounts import Stored, count_stored
 from mobius_infra.stack.closing import close_accounts, drained
 from mobius_infra.stack.console import StackConsole
 from mobius_infra.stack.demo_parts import DemoParts
@@ -26,6 +25,7 @@ from mobius_instrumentation.zones import Zones
 from mobius_pipeline.config import load_config
 from mobius_pipeline.migrate import migrate
 from mobius_pipeline.options import format_time, print_json
+from mobius_pipeline.status import SpanIdentity, span_identity
 
 __all__ = ["run"]
 
@@ -81,7 +81,7 @@ class Session:
             self.console.say, lambda: stops.count, changed=self._write_state
         )
         self.zones: Zones = self.plan.zones
-        self.baseline: dict[str, Stored] = {}
+        self.baseline: dict[str, SpanIdentity] = {}
         self.history_spans: dict[str, int] = {}
         self.starting_seconds = 0.0
         self._stopped = False
@@ -109,7 +109,7 @@ class Session:
         self.supervisor.start(self.plan.broker())
         self.supervisor.start(*self.plan.stores())
         self._migrate()
-        self.baseline = {zone.name: count_stored(zone) for zone in self.zones}
+        self.baseline = {zone.name: span_identity(zone) for zone in self.zones}
         self.supervisor.start(*self.plan.workers())
         if self.demo is not None:
             self._start_demo(self.demo)
@@ -200,7 +200,7 @@ class Session:
             environment,
             self.folder.log(name),
             self.supervisor.warden,
-            meanwhile=self._meanwhile,
+            meanwhile=self.look_after,
         )
 
     def _migrate(self) -> None:
@@ -221,7 +221,8 @@ class Session:
         self.supervisor.start(*demo.services())
         self.supervisor.start(*demo.load())
 
-    def _meanwhile(self) -> None:
+    def look_after(self) -> None:
+        """Look after every part once; raises :class:`Interrupted` when waiting has to end."""
         self.supervisor.tick()
         if self._hurry() or not self.starting_seconds:
             self.supervisor.checkpoint()
