@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +37,7 @@ from mobius_pipeline.imports.synthetic_store import (
     imported_run,
     insert_requests,
     insert_run,
+    likely_same_run,
     templates,
 )
 from mobius_pipeline.imports.tally import Latencies, Name, Tally
@@ -133,6 +134,9 @@ def import_synthetic(
         client = stack.enter_context(open_store(zone))
         known = imported_run(client, read.digest)
         result, matches = _resolve(client, zone, read, wanted, known)  # 2
+        if twin := likely_same_run(client, result):
+            text = f"run {twin} has the same counts at the same time: if it is this run in another format, both count"
+            result = replace(result, warnings=(*result.warnings, text))
         if known is None:  # 3
             _store(client, read, result, matches, generated=generated or read.facts.generated)
     return result

@@ -16,7 +16,15 @@ from mobius_pipeline.imports.routes import Match, Template, clean_name
 from mobius_pipeline.imports.synthetic_result import SyntheticImport
 from mobius_pipeline.imports.tally import Name
 
-__all__ = ["Run", "begun_matches", "imported_run", "insert_requests", "insert_run", "templates"]
+__all__ = [
+    "Run",
+    "begun_matches",
+    "imported_run",
+    "insert_requests",
+    "insert_run",
+    "likely_same_run",
+    "templates",
+]
 
 _BATCH: Final = 50_000
 _LONGEST_ERROR: Final = 200
@@ -54,6 +62,27 @@ def imported_run(client: Client, digest: str) -> str | None:
     rows = client.query(
         "SELECT run FROM synthetic_runs WHERE digest = {digest:String} ORDER BY imported_at LIMIT 1",
         parameters={"digest": digest},
+    ).result_rows
+    return str(rows[0][0]) if rows else None
+
+
+def likely_same_run(client: Client, result: SyntheticImport) -> str | None:
+    """Name a run that another file gave with the same counts at the same time, or None.
+
+    Tools write one run in several formats; each is a content of its own, and both would count.
+    """
+    rows = client.query(
+        "SELECT run FROM synthetic_runs WHERE digest != {digest:String} AND tool = {tool:String} "
+        "AND region = {region:String} AND requests = {requests:UInt64} AND failed = {failed:UInt64} "
+        "AND abs(dateDiff('second', start, {start:DateTime64(6, 'UTC')})) <= 2 ORDER BY imported_at LIMIT 1",
+        parameters={
+            "digest": result.digest,
+            "tool": result.tool,
+            "region": result.region,
+            "requests": result.requests,
+            "failed": result.failed,
+            "start": _EPOCH + timedelta(microseconds=result.start_us),
+        },
     ).result_rows
     return str(rows[0][0]) if rows else None
 
