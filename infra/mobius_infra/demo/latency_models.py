@@ -68,16 +68,16 @@ class Party:
 PARTIES: Final = {
     party.name: party
     for party in (
-        Party("image-cdn", 24.0, 0.32),
-        Party("stock", 13.0, 0.32),
-        Party("ranking", 26.0, 0.31),
-        Party("search-replica", 46.0, 0.32),
+        Party("image-cdn", 34.0, 0.32),
+        Party("stock", 19.0, 0.32),
+        Party("ranking", 37.0, 0.31),
+        Party("search-replica", 62.0, 0.32),
         Party("search-local", 0.5, 0.30),
-        Party("payments", 36.0, 0.33),
+        Party("payments", 50.0, 0.33),
         Party("warehouse", 5.0, 0.22, unit_ms=3.2),  # unit: a line of the basket
-        Party("order-archive", 22.0, 0.42, unit_ms=1.5),  # unit: a line of the order
-        Party("recommender", 26.0, 0.31),
-        Party("feature-store", 25.0, 0.30, unit_ms=0.5),  # unit: an order of the customer
+        Party("order-archive", 31.0, 0.42, unit_ms=1.5),  # unit: a line of the order
+        Party("recommender", 37.0, 0.31),
+        Party("feature-store", 38.0, 0.30, unit_ms=0.5),  # unit: an order of the customer
     )
 }
 

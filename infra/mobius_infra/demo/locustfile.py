@@ -7,7 +7,9 @@ results and the key that marks its requests come from ``MOBIUS_TEST_RUN``, ``MOB
 
 from __future__ import annotations
 
+import itertools
 import random
+import time
 from typing import Final
 
 from locust import FastHttpUser, constant_pacing, task
@@ -17,6 +19,9 @@ from mobius_instrumentation.locust import listen
 
 listen(test=shop.TEST_NAME)
 
+_PACE_SECONDS: Final = 0.45
+# Multiples of the golden ratio spread any number of users evenly over the pace.
+_PHASES: Final = (number * 0.6180339887 % 1 for number in itertools.count())
 _PRODUCTS: Final = [shop.product_id(number) for number in range(shop.PRODUCTS)]
 _POPULARITY: Final = shop.popularity(shop.PRODUCTS, 1.0).tolist()
 
@@ -24,7 +29,14 @@ _POPULARITY: Final = shop.popularity(shop.PRODUCTS, 1.0).tolist()
 class SmokeTest(FastHttpUser):
     """An anonymous customer who does everything once in a while. Orders are not covered."""
 
-    wait_time = constant_pacing(0.45)
+    wait_time = constant_pacing(_PACE_SECONDS)
+
+    def on_start(self) -> None:
+        """Begin out of step: users that kept in step would queue behind one another, as real ones do not.
+
+        Locust has patched ``sleep`` to let others run.
+        """
+        time.sleep(next(_PHASES) * _PACE_SECONDS)
 
     @task
     def product(self) -> None:

@@ -137,7 +137,7 @@ def _import(file: Path, region: str, version: str) -> dict[str, Any] | None:
     """Import one file through the product's own command; None if that failed."""
     command = [sys.executable, "-m", "mobius_infra.cli", "import", "synthetic", str(file), "--json"]
     command += ["--region", region, "--test", shop.TEST_NAME, "--release", version]
-    command += ["--service", shop.SERVICE_STOREFRONT]
+    command += ["--service", shop.SERVICE_STOREFRONT, "--environment", shop.ENVIRONMENT]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_IMPORT_SECONDS, check=False

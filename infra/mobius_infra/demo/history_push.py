@@ -1,0 +1,102 @@
+"""Send encoded messages to a zone's topic and count exactly what the broker took."""
+
+from __future__ import annotations
+
+from collections import deque
+from types import TracebackType
+from typing import Any, Final, Self
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+
+from mobius_instrumentation.zones import Zone
+from mobius_pipeline.errors import DependencyError
+
+__all__ = ["Push"]
+
+_MAX_REQUEST_BYTES: Final = 4 * 1024 * 1024
+_MOST_PENDING: Final = 256  # messages of about 60 kB: the client itself sets no bound
+_ACK_SECONDS: Final = 60
+_HEADERS: Final = [("content-type", b"application/x-protobuf")]
+
+
+class Push:
+    """Messages on their way to one zone's spans topic; use it as a context manager.
+
+    Partitions are taken in turn, so that workers share the load evenly.
+    """
+
+    def __init__(self, zone: Zone) -> None:
+        self._zone = zone
+        self._topic = zone.spans_topic
+        self._pending: deque[tuple[Any, int]] = deque()
+        self._spans = 0
+        self._sent = 0
+        try:
+            self._producer = KafkaProducer(
+                bootstrap_servers=list(zone.kafka),
+                acks="all",
+                enable_idempotence=True,
+                linger_ms=20,
+                batch_size=512 * 1024,
+                max_request_size=_MAX_REQUEST_BYTES,
+                client_id="mobius-demo-history",
+            )
+            self._partitions = sorted(self._producer.partitions_for(self._topic) or ())
+        except KafkaError as error:
+            raise self._away(error) from error
+        if not self._partitions:
+            raise DependencyError(f"topic {self._topic}", ", ".join(zone.kafka), reason="not there")
+
+    def send(self, octets: bytes, spans: int) -> None:
+        """Queue one message that holds ``spans`` spans; waits while too many are on their way."""
+        partition = self._partitions[self._sent % len(self._partitions)]
+        try:
+            sent = self._producer.send(self._topic, octets, partition=partition, headers=_HEADERS)
+            while len(self._pending) >= _MOST_PENDING:
+                self._settle()
+        except KafkaError as error:
+            raise self._away(error) from error
+        self._sent += 1
+        self._pending.append((sent, spans))
+
+    def acknowledged(self) -> int:
+        """Wait for every message and return the number of spans that the broker has acknowledged.
+
+        Raises
+        ------
+        DependencyError
+            The broker did not take a message.
+        """
+        try:
+            self._producer.flush(timeout=_ACK_SECONDS)
+            while self._pending:
+                self._settle()
+        except KafkaError as error:
+            raise self._away(error) from error
+        return self._spans
+
+    def _settle(self) -> None:
+        """Wait for the oldest message and count its spans."""
+        sent, spans = self._pending.popleft()
+        sent.get(timeout=_ACK_SECONDS)
+        self._spans += spans
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the connection; what is not acknowledged by then is given up."""
+        self._producer.close(timeout=5)
+
+    def _away(self, error: KafkaError) -> DependencyError:
+        where = ", ".join(self._zone.kafka)
+        return DependencyError(
+            f"the broker of zone {self._zone.name}", where, reason=str(error)[:200]
+        )
