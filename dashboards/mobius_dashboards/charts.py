@@ -1,6 +1,7 @@
 """Charts as pure functions from rows to Altair charts. Every axis says its quantity and unit.
 
-Production is a solid line, tests a dashed one, in the two colours that they have everywhere.
+Production is a solid line, tests a dashed one, in the two colours that they have everywhere; pages write the
+legend beside the chart, see :func:`mobius_dashboards.markup.source_legend`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,13 @@ _MS: Final = (
     "datum.value >= 1000 ? format(datum.value / 1000, '~r') + ' s' : "
     "datum.value >= 1 ? format(datum.value, '~r') + ' ms' : format(datum.value * 1000, '~r') + ' µs'"
 )
+# The clock of 24 hours; midnight shows the day.
+_CLOCK: Final = (
+    "utchours(datum.value) + utcminutes(datum.value) == 0 ? "
+    "utcFormat(datum.value, '%b %d') : utcFormat(datum.value, '%H:%M')"
+)
+# A chart's height includes its axis, its labels and its title.
+_AXIS_HEIGHT: Final = 58
 _RATIO_TICKS: Final = (0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 
 
@@ -73,16 +81,13 @@ def _source_fill(colours: Palette) -> alt.Fill:
     return alt.Fill("source:N", scale=_scale(colours), legend=None)
 
 
-def _source_stroke(colours: Palette, *, legend: bool = True) -> alt.Stroke:
-    return alt.Stroke("source:N", scale=_scale(colours), legend=alt.Legend() if legend else None)
+def _source_stroke(colours: Palette) -> alt.Stroke:
+    return alt.Stroke("source:N", scale=_scale(colours), legend=None)
 
 
-def _source_dash(*, legend: bool = True) -> alt.StrokeDash:
-    return alt.StrokeDash(
-        "source:N",
-        scale=alt.Scale(domain=list(SOURCE_WORDS.values()), range=[[1, 0], _DASH]),
-        legend=alt.Legend() if legend else None,
-    )
+def _source_dash() -> alt.StrokeDash:
+    scale = alt.Scale(domain=list(SOURCE_WORDS.values()), range=[[1, 0], _DASH])
+    return alt.StrokeDash("source:N", scale=scale, legend=None)
 
 
 def _latency_axis(low: float, high: float, title: str) -> alt.Y:
@@ -161,8 +166,7 @@ def quantile_series(
     *,
     quantile: str,
     window: tuple[str, str],
-    height: int = 210,
-    legend: bool = True,
+    height: int = 230,
 ) -> alt.LayerChart:
     """Draw one quantile over time for production and tests, with 95 % bands and releases as labelled rules.
 
@@ -181,7 +185,9 @@ def quantile_series(
         scale=alt.Scale(
             type="utc", domain=[{"expr": f"toDate('{edge}')"} for edge in window], nice=False
         ),
-        axis=alt.Axis(title="Time (UTC)", grid=False, labelOverlap=True, tickCount=8),
+        axis=alt.Axis(
+            title="Time (UTC)", grid=False, labelOverlap=True, tickCount=8, labelExpr=_CLOCK
+        ),
     )
     y = _latency_axis(low, high, f"{quantile} latency (log scale)")
     base = _chart(rows)
@@ -198,8 +204,8 @@ def quantile_series(
     line = base.mark_line(strokeWidth=2, clip=True).encode(
         x=x,
         y=y,
-        stroke=_source_stroke(colours, legend=legend),
-        strokeDash=_source_dash(legend=legend),
+        stroke=_source_stroke(colours),
+        strokeDash=_source_dash(),
         tooltip=[
             alt.Tooltip("source:N", title="Source"),
             alt.Tooltip("at:T", title="From (UTC)", format="%Y-%m-%d %H:%M", formatType="utc"),
@@ -225,7 +231,7 @@ def _release_rules(releases: Rows, x: alt.X, colours: Palette) -> list[alt.Chart
 
 
 def ratio_forest(
-    rows: Rows, colours: Palette, *, label_title: str = "", row_height: int = 40
+    rows: Rows, colours: Palette, *, label_title: str = "", row_height: int = 44
 ) -> alt.LayerChart:
     """Draw ratios production / tests with their 95 % intervals beside the band in which both are the same.
 
@@ -291,7 +297,9 @@ def ratio_forest(
     text = base.mark_text(baseline="bottom", dy=-9, fontSize=12, color=colours.ink).encode(
         y=y, x=x, text="text:N"
     )
-    return _finish([margin, same, bar, dot, text], colours, max(1, len(order)) * row_height + 10)
+    return _finish(
+        [margin, same, bar, dot, text], colours, max(1, len(order)) * row_height + _AXIS_HEIGHT
+    )
 
 
 def _chart(rows: Rows) -> alt.Chart:

@@ -21,6 +21,7 @@ __all__ = [
     "meter",
     "notice",
     "ratio_domain",
+    "source_legend",
     "source_mark",
     "table",
     "with_code",
@@ -61,6 +62,15 @@ def source_mark(source: str) -> str:
         "suspected": ("suspected", "suspected test"),
     }.get(source, ("suspected", source))
     return f'<span class="mr-source mr-s-{css}">{esc(word)}</span>'
+
+
+def source_legend() -> str:
+    """Return the legend of charts that compare production with tests."""
+    return (
+        '<p class="mr-key"><span class="mr-source mr-s-production">Production</span>'
+        '<span class="mr-source mr-s-synthetic">Tests</span>'
+        '<span class="mr-small">bands: 95 % intervals</span></p>'
+    )
 
 
 def notice(title: str, text: str = "", *, kind: str = "info") -> str:

@@ -19,6 +19,7 @@ __all__ = [
     "no_requests",
     "rank",
     "remedy",
+    "stretch",
     "title",
     "verdict_counts",
     "why",
@@ -183,6 +184,14 @@ def why(cell: Cell) -> list[str]:
     if (note := cell.get("note")) and verdict not in UNTRUE:
         lines.append(f"Note: {note}.")
     return lines
+
+
+def stretch(minutes: int) -> str:
+    """Say how long a bin of a chart is."""
+    if minutes % 60 == 0:
+        hours = minutes // 60
+        return "one hour" if hours == 1 else f"{hours} hours"
+    return "one minute" if minutes == 1 else f"{minutes} minutes"
 
 
 def no_requests(what: str, zones: Sequence[str]) -> str:

@@ -71,6 +71,7 @@ a.mr-go:focus-visible,.mr-wf summary:focus-visible{outline:2px solid var(--accen
 .mr-n-error{border-left:3px solid var(--error)}.mr-n-warn{border-left:3px solid var(--synthetic)}.mr-n-info{border-left:3px solid var(--accent)}
 .mr-source{font-size:.82rem;font-weight:600;white-space:nowrap}
 .mr-source::before{content:"";display:inline-block;width:.75rem;margin-right:.4rem;vertical-align:middle;border-top:2.5px solid var(--s)}
+.mr-key{display:flex;gap:1.1rem;align-items:center;margin:0 0 -.4rem;color:var(--ink)}
 .mr-s-production{--s:var(--production)}.mr-s-synthetic{--s:var(--synthetic)}.mr-s-suspected{--s:var(--unsure)}
 .mr-s-synthetic::before{border-top-style:dashed}
 .mr-brand{font-weight:700;font-size:1.12rem;letter-spacing:-.01em;color:var(--ink);margin:0 0 .1rem}

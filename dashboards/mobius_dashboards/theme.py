@@ -155,17 +155,5 @@ def chart_config(colours: Palette) -> dict[str, Any]:
         "font": _FONT,
         "view": {"stroke": None},
         "axis": axis,
-        "legend": {
-            "labelColor": colours.ink,
-            "titleColor": colours.muted,
-            "labelFontSize": 12.5,
-            "orient": "top",
-            "direction": "horizontal",
-            "title": None,
-            "symbolType": "stroke",
-            "symbolStrokeWidth": 2.5,
-            "symbolSize": 260,
-            "offset": 6,
-        },
         "title": {"color": colours.ink, "fontSize": 13, "anchor": "start", "fontWeight": 600},
     }

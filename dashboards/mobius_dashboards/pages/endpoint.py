@@ -114,9 +114,10 @@ def _compare(view: View, zone: Zone, subject: Subject, cell: Cell) -> None:
     left, right = st.columns([5, 4], gap="large")
     with left:
         section(
-            "Latency, fastest to slowest request",
-            "Lines far apart: tests and users live in different worlds.",
+            "Latency, from the fastest to the slowest request",
+            "Where the lines lie apart, tests and users live in different worlds.",
         )
+        st.html(markup.source_legend())
         _chart(charts.quantile_curves(shapes.curve, view.colours, height=330))
     with right:
         section(
@@ -131,8 +132,9 @@ def _compare(view: View, zone: Zone, subject: Subject, cell: Cell) -> None:
         _numbers(cell)
     section(
         "Over time",
-        f"95 % intervals of each {formatters.age(60 * shapes.bin_minutes)}; dotted lines are releases that users met.",
+        f"Each point covers {strings.stretch(shapes.bin_minutes)}; dotted lines are releases, from when users met them.",
     )
+    st.html(markup.source_legend())
     edges = (format_time(view.window.since), format_time(view.window.until))
     for name in ("p95", "p50"):
         rows = [row for row in shapes.series if row["quantile"] == name]
@@ -143,7 +145,6 @@ def _compare(view: View, zone: Zone, subject: Subject, cell: Cell) -> None:
                 view.colours,
                 quantile=name,
                 window=edges,
-                legend=name == "p95",
             )
         )
 
@@ -224,7 +225,7 @@ def _regions(view: View, cells: Sequence[Cell], shown: Cell) -> None:
         ("Region", "ep"),
         ("Verdict", "nowrap"),
         ("p95, production ÷ tests (95 % interval)", "nowrap"),
-        ("p50", "num"),
+        ("p50 ratio", "num"),
         ("Production p95", "num"),
         ("Tests p95", "num"),
         ("Requests", "num"),

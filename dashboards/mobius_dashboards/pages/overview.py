@@ -75,7 +75,7 @@ def _verdicts(view: View, cells: Sequence[Cell]) -> None:
         ("Region", "nowrap"),
         ("Verdict", "nowrap"),
         ("p95, production ÷ tests (95 % interval)", "nowrap"),
-        ("p50", "num"),
+        ("p50 ratio", "num"),
         ("Requests", "num"),
         ("What is needed", "need"),
     ]

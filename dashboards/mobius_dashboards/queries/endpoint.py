@@ -23,6 +23,10 @@ from mobius_pipeline.options import format_time
 __all__ = ["Run", "Shapes", "Subject", "runs", "shapes"]
 
 
+# More points than these have too few requests each for an interval of p95.
+_MOST_BINS: Final = 48
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """One endpoint in one region: what the endpoint page is about, and where the tests were measured."""
@@ -80,7 +84,7 @@ def _shapes(
     _viewer: Viewer,
 ) -> Shapes:
     window = AnalysisWindow.of(since, until)
-    length = bin_minutes(window)
+    length = bin_minutes(window, _MOST_BINS)
     with client_for(_viewer, zone) as client:
         frame = load_rollup(client, window, subject.only)
         releases = find_releases(load_versions(client, window))
