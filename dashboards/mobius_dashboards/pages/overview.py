@@ -192,7 +192,8 @@ def _health(view: View) -> None:
     section("Data", "")
     head = [
         ("Zone", ""), ("Regions", ""), ("Newest span", "nowrap"), ("Age", "num"),
-        ("Spans in the window", "num"), ("Test runs in the window", "num"), ("Quarantined spans", "num"),
+        ("Spans in window", "num"), ("Test runs in window", "num"), ("Waiting messages", "num"),
+        ("Dead letters", "num"), ("Quarantined spans", "num"),
     ]  # fmt: skip
     rows = []
     for zone in view.scope:
@@ -204,7 +205,7 @@ def _health(view: View) -> None:
                     esc(zone.name),
                     esc(", ".join(zone.regions)),
                     esc(strings.failure(error)),
-                    *["–"] * 4,
+                    *["–"] * 6,
                 ]
             )
             continue
@@ -215,8 +216,10 @@ def _health(view: View) -> None:
                 esc(", ".join(zone.regions)),
                 esc(formatters.instant(health.newest)),
                 esc(formatters.age(seconds)),
-                formatters.count(health.requests),
+                formatters.count(health.spans),
                 formatters.count(health.runs),
+                _waiting(queries.lag(view, zone)),
+                formatters.count(health.dead_letters),
                 formatters.count(health.quarantined),
             ]
         )
@@ -228,3 +231,9 @@ def _health(view: View) -> None:
         + "Each zone's numbers come from that zone's own store; spans never leave it."
     )
     st.html(f'<p class="mr-foot">{esc(text)}</p>')
+
+
+def _waiting(lag: queries.Lag) -> str:
+    if lag.messages is None:
+        return f'<span title="{esc(lag.reason)}">not known</span>'
+    return formatters.count(lag.messages)

@@ -58,9 +58,10 @@ class Health:
     """How a zone's data stand. ``newest`` is None where the zone is empty."""
 
     newest: datetime | None
-    requests: int
+    spans: int
     runs: int
     quarantined: int
+    dead_letters: int
 
 
 def health(view: View, zone: Zone) -> Health:
@@ -100,4 +101,5 @@ def _health(
             edges,
         )
         quarantined = one(client, "SELECT sum(spans) FROM quarantine")
-    return Health(newest, int(spans), int(runs), int(quarantined))
+        dead = one(client, "SELECT count() FROM dead_letters FINAL")
+    return Health(newest, int(spans), int(runs), int(quarantined), int(dead))

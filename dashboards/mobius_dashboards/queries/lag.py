@@ -1,0 +1,55 @@
+"""How far a zone's worker is behind its broker, asked beside the page: a broker that is away delays no page."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+from dataclasses import dataclass
+from typing import Final
+
+from mobius_dashboards.const import CACHE_SECONDS
+from mobius_dashboards.view import View
+from mobius_dashboards.viewer import require
+from mobius_instrumentation.zones import Zone
+from mobius_pipeline import status
+from mobius_pipeline.errors import MobiusError
+
+__all__ = ["Lag", "lag"]
+
+# So long does the first page wait for an answer; later ones show the last answer and ask anew.
+_PATIENCE_SECONDS: Final = 0.5
+_asking: Final = ThreadPoolExecutor(max_workers=4, thread_name_prefix="lag")
+_lock: Final = threading.Lock()
+_last: Final[dict[Zone, tuple[float, Future[int]]]] = {}
+_known: Final[dict[Zone, Future[int]]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """Messages on the broker that are not stored yet; None with a reason where nobody can say."""
+
+    messages: int | None
+    reason: str = ""
+
+
+def lag(view: View, zone: Zone) -> Lag:
+    """Return a zone's lag, at most a few seconds old."""
+    require(view.viewer, zone.name)
+    with _lock:
+        asked, future = _last.get(zone, (float("-inf"), None))
+        if future is None or (future.done() and time.monotonic() - asked > CACHE_SECONDS):
+            if future is not None:
+                _known[zone] = future
+            future = _asking.submit(status.lag, zone)
+            _last[zone] = (time.monotonic(), future)
+        known = _known.get(zone)
+    try:
+        return Lag(
+            (known if known is not None and not future.done() else future).result(_PATIENCE_SECONDS)
+        )
+    except NotYet:
+        return Lag(None, "the broker takes long to answer")
+    except MobiusError as error:
+        return Lag(None, str(error))

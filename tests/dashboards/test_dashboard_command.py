@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+
+from mobius_dashboards.commands import dashboard, register, streamlit_command
+from mobius_instrumentation.zones import Zone
+from mobius_pipeline.errors import UsageError
+
+ZONE = Zone("eu", ("eu-west-1",), ("127.0.0.1:9",), "http://127.0.0.1:9", "rum_eu")
+
+
+def test_streamlit_knows_every_flag_that_it_is_given() -> None:
+    flags = [part.partition("=")[0] for part in streamlit_command(8501) if part.startswith("--")]
+    known = subprocess.run(
+        [sys.executable, "-m", "streamlit", "run", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert flags
+    assert [flag for flag in flags if flag not in known] == []
+
+
+def test_it_serves_on_the_loopback_address_and_reports_to_nobody() -> None:
+    command = streamlit_command(8502)
+    assert {
+        "--server.address=127.0.0.1",
+        "--server.port=8502",
+        "--browser.gatherUsageStats=false",
+    } <= set(command)
+    assert Path(command[4]).is_file()
+
+
+def test_a_busy_port_is_named_with_its_option(zones_file_factory: Callable[..., Path]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UsageError, match=rf"--port.*{port}|{port}.*--port"):
+            dashboard(config=zones_file_factory(ZONE), port=port)
+
+
+def test_a_wrong_policy_is_refused_before_anything_is_served(
+    zones_file_factory: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOBIUS_VIEWER_ZONES", "mars")
+    with pytest.raises(UsageError, match="mars"):
+        dashboard(config=zones_file_factory(ZONE))
+
+
+def test_the_command_is_mounted() -> None:
+    app = typer.Typer()
+    register(app)
+    assert [command.callback for command in app.registered_commands] == [dashboard]
