@@ -38,6 +38,8 @@ _INGEST: Final[dict[str, Any]] = {
     "deduplicate_blocks_in_dependent_materialized_views": 1,
     # Blocks must split alike on every repetition, so they are cut by one thread.
     "max_insert_threads": 1,
+    # A service whose clock is wrong, or an import of history, must not stop the rest of its batch.
+    "max_partitions_per_insert_block": 0,
 }
 _SETTINGS: Final[dict[Purpose, dict[str, Any]]] = {
     Purpose.INGEST: _INGEST,

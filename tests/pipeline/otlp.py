@@ -8,15 +8,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kafka import KafkaProducer
-from mobius_instrumentation.zones import Zone
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
+from mobius_instrumentation.zones import Zone
+
 SECOND = 1_000_000_000
 
 
-def key_value(key: str, value: str | bool | int | float | bytes) -> KeyValue:
+def key_value(key: str, value: str | bool | float | bytes) -> KeyValue:
     pair = KeyValue(key=key)
     if isinstance(value, bool):
         pair.value.bool_value = value

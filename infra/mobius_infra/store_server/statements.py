@@ -65,9 +65,10 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """An INSERT that takes data in a format: its text up to ``FORMAT``, the format, and data found behind it."""
+    """An INSERT that takes data: ``INSERT INTO ... (columns)``, its ``SETTINGS`` clause or "", and what follows it."""
 
-    text: str
+    target: str
+    settings: str
     format: str
     data: bytes
 
@@ -140,7 +141,7 @@ def _insert_with_data(body: bytes, tokens: list[_Token]) -> Insert | None:
     if last.kind != "word" or last.depth:
         return None
     if last.text.upper() == "VALUES" and len(body) > _MAX_STATEMENT_BYTES:
-        return Insert(_text(body[: last.begin]), "Values", body[last.end :])
+        return _insert(body, tokens[:-1], last.begin, "Values", body[last.end :])
     if before.kind != "word" or before.text.upper() != "FORMAT":
         return None
     outer = {
@@ -151,9 +152,15 @@ def _insert_with_data(body: bytes, tokens: list[_Token]) -> Insert | None:
     data = body[last.end :]
     # One separator belongs to the statement, as in ClickHouse; the data may begin with blanks of their own.
     separator = re.match(rb"[ \t]*;?[ \t]*\r?\n|[ \t]+|;?$", data)
-    return Insert(
-        _text(body[: before.begin]), last.text, data[separator.end() :] if separator else data
+    return _insert(
+        body, tokens[:-2], before.begin, last.text, data[separator.end() :] if separator else data
     )
+
+
+def _insert(body: bytes, tokens: list[_Token], end: int, form: str, data: bytes) -> Insert:
+    words = [token for token in tokens if token.kind == "word" and not token.depth]
+    clause = next((token.begin for token in words if token.text.upper() == "SETTINGS"), end)
+    return Insert(_text(body[:clause]), _text(body[clause:end]), form, data)
 
 
 def _named_format(tokens: list[_Token]) -> str:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mobius_pipeline.config import load_config
 from mobius_pipeline.imports.formats.recognise import FORMATS
-from mobius_pipeline.imports.spans import SpanImport, import_spans, zone_of_region
-from mobius_pipeline.imports.synthetic import SyntheticImport, import_synthetic
 from mobius_pipeline.options import ConfigOption, JsonOption, print_json
+
+if TYPE_CHECKING:
+    from mobius_pipeline.imports.spans import SpanImport
+    from mobius_pipeline.imports.synthetic import SyntheticImport
 
 __all__ = ["register"]
 
@@ -42,6 +44,8 @@ def spans(
     json: JsonOption = False,
 ) -> None:
     """Import spans: OTLP JSON lines or OTLP protobuf. All files are checked before anything is published."""
+    from mobius_pipeline.imports.spans import import_spans
+
     result = import_spans(load_config(config), files, region=region, wait=wait)
     if json:
         print_json(dataclasses.asdict(result))
@@ -94,6 +98,9 @@ def synthetic(
     json: JsonOption = False,
 ) -> None:
     """Import one run of a test tool: one result file, or the files of one Locust CSV set."""
+    from mobius_pipeline.imports.spans import zone_of_region
+    from mobius_pipeline.imports.synthetic import import_synthetic
+
     result = import_synthetic(
         zone_of_region(load_config(config), region),
         files,

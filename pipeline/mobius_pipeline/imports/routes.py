@@ -128,17 +128,15 @@ class RouteMatcher:
         return found.pop() if len(found) == 1 else None
 
     def _closest(self, method: str, own: str) -> str | None:
-        """Name the template most like ``own``, one with the same method if any is alike enough."""
-        for same_method in (True, False):
-            routes = {
-                t.route: f"{t.method} {t.route}"
-                for t in self._templates
-                if not same_method or t.method.upper() == method
-            }
-            wanted = own if own.startswith("/") else f"/{own}"
-            if near := difflib.get_close_matches(wanted, routes, n=1, cutoff=0.5):
-                return routes[near[0]]
-        return None
+        """Name the template most like ``own``: the same path by another method, or a like path."""
+        wanted = own if own.startswith("/") else f"/{own}"
+        near = [t for t in self._templates if _form(t.route) == _form(wanted)]
+        if not near:
+            routes = [t.route for t in self._templates]
+            alike = difflib.get_close_matches(wanted, routes, n=1, cutoff=0.7)
+            near = [t for t in self._templates if t.route in alike]
+        near.sort(key=lambda t: t.method.upper() != method)
+        return f"{near[0].method} {near[0].route}" if near else None
 
 
 def load_rules(path: Path | None) -> tuple[Rule, ...]:
