@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, log, sqrt
+from math import ceil, hypot, inf, log, sqrt
 from typing import Final, Literal, get_args
 
 from scipy.special import ndtri
 
+from mobius_analysis.histogram import HALF_BUCKET
 from mobius_analysis.intervals import Bounds, Estimate
 from mobius_analysis.ratio import MARGIN, Ratio
 
@@ -38,6 +39,7 @@ HEADLINE: Final = (0.5, 0.95)
 
 FALSE_DISCOVERIES: Final = 0.05
 _TOO_MANY: Final = 1000.0
+_ROUNDING: Final = log(HALF_BUCKET)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,31 +154,45 @@ def needs(
             return _more(side, missing, samples[side], f"for an interval of {name_of(q)} at all")
     if ratio is None or ratio.inner.low is None or ratio.inner.high is None:
         return Needs("synthetic", None, None, "latencies of both sides are needed")
-    # The half width that would settle it on the nearer side: equivalent, or beyond the margin.
     distance = abs(log(ratio.bounds.value))
     within = distance < log(margin)
-    target = abs(log(margin) - distance) / (1.0 if within else strictness(family))
     widths = {side: _half(estimates[side], inner=within) for side in sides}
+    # The half width that would settle it on the nearer side: equivalent, or beyond the margin.
+    target = abs(log(margin) - distance) / (1.0 if within else strictness(family))
+    if hypot(*widths.values()) > log(margin) / 2:
+        # So wide that nobody knows yet where the ratio lies: first find that out.
+        target = max(target, log(margin) / 2)
     wide: Side = max(sides, key=lambda side: widths[side])
-    other = min(widths.values())
-    factor = _TOO_MANY + 1
-    if target > 0:
-        rest = target**2 - other**2
-        factor = widths[wide] ** 2 / rest if rest > widths[wide] ** 2 / _TOO_MANY else factor
+    factor = _growth(widths[wide], min(widths.values()), target)
     if factor <= _TOO_MANY:
-        more = max(1, ceil(samples[wide].requests * (factor - 1)))
-        return _more(wide, more, samples[wide], f"to settle {name_of(q)}")
-    factor = (sqrt(widths[wide] ** 2 + other**2) / target) ** 2 if target > 0 else factor
+        more = ceil(samples[wide].requests * (factor - 1))
+        return _more(wide, max(1, more), samples[wide], f"to settle {name_of(q)}")
+    factor = _joint_growth(tuple(widths.values()), target)
     if factor <= _TOO_MANY:
-        more = max(1, ceil(samples[wide].requests * (factor - 1)))
-        return _more(
-            wide,
-            more,
-            samples[wide],
-            f"and as many times more on the other side to settle {name_of(q)}",
-        )
+        more = ceil(samples[wide].requests * (factor - 1))
+        purpose = f"and as many times more on the other side to settle {name_of(q)}"
+        return _more(wide, max(1, more), samples[wide], purpose)
     text = f"the ratio of {name_of(q)} lies at the margin itself; more data would hardly settle it"
     return Needs(wide, None, None, text)
+
+
+def _growth(wide: float, other: float, target: float) -> float:
+    """How many times the sample of one side must grow for the ratio to reach the half width ``target``.
+
+    The half bucket on each side does not shrink with the sample.
+    """
+    rest = sqrt(max(0.0, target**2 - other**2)) - _ROUNDING
+    return ((wide - _ROUNDING) / rest) ** 2 if rest > 0 else inf
+
+
+def _joint_growth(widths: tuple[float, ...], target: float) -> float:
+    """How many times both samples must grow: the root u of sum (s u + rounding)^2 = target^2, as 1 / u^2."""
+    spreads = [max(0.0, width - _ROUNDING) for width in widths]
+    a, b = sum(s * s for s in spreads), _ROUNDING * sum(spreads)
+    c = len(spreads) * _ROUNDING**2 - target**2
+    if c >= 0 or a <= 0:
+        return inf
+    return (a / (sqrt(b * b - a * c) - b)) ** 2
 
 
 def _half(estimate: Estimate | None, *, inner: bool) -> float:
