@@ -7,10 +7,10 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from kafka import KafkaProducer
-from kafka.errors import KafkaError
 
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.errors import DependencyError
+from mobius_pipeline.kafka_client import broker_errors, describe_topic
 
 __all__ = ["Push"]
 
@@ -32,7 +32,14 @@ class Push:
         self._pending: deque[tuple[Any, int]] = deque()
         self._spans = 0
         self._sent = 0
-        try:
+        topic = describe_topic(zone, self._topic)
+        if topic is None:
+            reason = f"it has no topic {self._topic}"
+            raise DependencyError(
+                f"the Kafka broker of zone {zone.name}", ", ".join(zone.kafka), reason=reason
+            )
+        self._partitions = topic.partitions
+        with broker_errors(zone):
             self._producer = KafkaProducer(
                 bootstrap_servers=list(zone.kafka),
                 acks="all",
@@ -42,21 +49,14 @@ class Push:
                 max_request_size=_MAX_REQUEST_BYTES,
                 client_id="mobius-demo-history",
             )
-            self._partitions = sorted(self._producer.partitions_for(self._topic) or ())
-        except KafkaError as error:
-            raise self._away(error) from error
-        if not self._partitions:
-            raise DependencyError(f"topic {self._topic}", ", ".join(zone.kafka), reason="not there")
 
     def send(self, octets: bytes, spans: int) -> None:
         """Queue one message that holds ``spans`` spans; waits while too many are on their way."""
         partition = self._partitions[self._sent % len(self._partitions)]
-        try:
+        with broker_errors(self._zone):
             sent = self._producer.send(self._topic, octets, partition=partition, headers=_HEADERS)
             while len(self._pending) >= _MOST_PENDING:
                 self._settle()
-        except KafkaError as error:
-            raise self._away(error) from error
         self._sent += 1
         self._pending.append((sent, spans))
 
@@ -68,12 +68,10 @@ class Push:
         DependencyError
             The broker did not take a message.
         """
-        try:
+        with broker_errors(self._zone):
             self._producer.flush(timeout=_ACK_SECONDS)
             while self._pending:
                 self._settle()
-        except KafkaError as error:
-            raise self._away(error) from error
         return self._spans
 
     def _settle(self) -> None:
@@ -94,9 +92,3 @@ class Push:
     ) -> None:
         """Close the connection; what is not acknowledged by then is given up."""
         self._producer.close(timeout=5)
-
-    def _away(self, error: KafkaError) -> DependencyError:
-        where = ", ".join(self._zone.kafka)
-        return DependencyError(
-            f"the broker of zone {self._zone.name}", where, reason=str(error)[:200]
-        )
