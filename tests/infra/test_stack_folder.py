@@ -36,8 +36,23 @@ def listener() -> Iterator[socket.socket]:
         yield made
 
 
-def test_a_busy_port_is_named_with_its_user_and_option(listener: socket.socket) -> None:
-    port = listener.getsockname()[1]
+@pytest.fixture
+def busy_after_free() -> Iterator[int]:
+    """A port that somebody listens on; the one before it is free."""
+    for _ in range(100):
+        with socket.create_server(("127.0.0.1", 0)) as made:
+            port = made.getsockname()[1]
+            try:
+                socket.create_server(("127.0.0.1", port - 1)).close()
+            except OSError:
+                continue
+            yield port
+            return
+    pytest.fail("no two ports beside each other")
+
+
+def test_a_busy_port_is_named_with_its_user_and_option(busy_after_free: int) -> None:
+    port = busy_after_free
     block = PortBlock("--store-port", port - 1, ("store of the hub", "store of zone eu"))
     with pytest.raises(UsageError) as error:
         check_free([block])

@@ -185,6 +185,48 @@ def test_stop_kills_and_names_what_does_not_end(stack: Stack, tmp_path: Path) ->
     assert not alive(pid)
 
 
+def test_a_replacement_answers_before_the_old_one_is_asked_to_stop(
+    stack: Stack, tmp_path: Path
+) -> None:
+    answer, asked = tmp_path / "answer", tmp_path / "asked"
+    code = f"""
+        import pathlib, signal, time
+        def end(*_):
+            pathlib.Path({str(asked)!r}).touch()
+            time.sleep(0.3)
+            raise SystemExit(0)
+        signal.signal(signal.SIGTERM, end)
+        pathlib.Path({str(tmp_path / "up")!r}).touch()
+        time.sleep(600)
+    """
+    stack.supervisor.start(stack.part("shop", code, ready=(tmp_path / "up").exists))
+    old = stack.pid("shop")
+    stack.supervisor.replace(stack.part("shop", SLEEP, ready=answer.exists))
+    new = stack.pid("shop")
+    for _ in range(5):
+        stack.supervisor.tick()
+    assert alive(old)
+    assert not asked.exists()
+    assert not stack.supervisor.settled("shop")
+    answer.touch()
+    stack.tick_until(lambda: stack.supervisor.settled("shop"))
+    assert asked.exists()
+    assert not alive(old)
+    assert alive(new)
+    assert stack.pid("shop") == new
+    assert stack.supervisor.restarts == {}
+
+
+def test_stop_during_a_replacement_stops_both(stack: Stack) -> None:
+    stack.supervisor.start(stack.part("shop", SLEEP))
+    old = stack.pid("shop")
+    stack.supervisor.replace(stack.part("shop", SLEEP, ready=lambda: False))
+    new = stack.pid("shop")
+    assert stack.supervisor.stop(["shop"]) == []
+    assert not alive(old)
+    assert not alive(new)
+
+
 def grandchild_code(file: Path) -> str:
     return f"""
         import pathlib, subprocess, sys, time

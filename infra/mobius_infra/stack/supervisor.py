@@ -70,6 +70,14 @@ class _Entry:
     deaths: int = 0
     restarts: int = 0
     next_try: float | None = None
+    # What this one replaces, and until when it may take to end (None: it was not asked yet).
+    predecessor: Process | None = None
+    predecessor_deadline: float | None = None
+
+    @property
+    def processes(self) -> list[Process]:
+        """What runs of this part: normally one, two while it is replaced, none between two tries."""
+        return [process for process in (self.process, self.predecessor) if process is not None]
 
 
 class Supervisor:
@@ -146,7 +154,7 @@ class Supervisor:
         running = [
             (self._entries[name].part, process)
             for name in chosen
-            if (process := self._entries[name].process)
+            for process in self._entries[name].processes
         ]
         for name in chosen:
             del self._entries[name]
@@ -161,35 +169,25 @@ class Supervisor:
         self._changed()
         return killed
 
-    def replace(self, part: Part, *, overlap: bool) -> None:
-        """Put ``part`` in the place of the one of the same name.
+    def replace(self, part: Part) -> None:
+        """Put ``part`` beside the one of the same name, which is asked to stop once the new one answers.
 
-        With ``overlap`` the new one answers before the old one is asked to stop (they share a socket).
+        Both share a socket, so nobody waits. Returns at once: :meth:`tick` does the rest.
         """
-        entry = self._entries[part.name]
-        old, old_part = entry.process, entry.part
-        if not overlap and old is not None:
-            old.signal(old_part.stop_signal)
-            if not self._wait_for_end(old, time.monotonic() + old_part.stop_seconds):
-                old.kill()
-        fresh = self._launch(_Entry(part, restarts=entry.restarts))
-        deadline = time.monotonic() + part.ready_seconds
-        while time.monotonic() < deadline and not self._stop_requests():
-            self._look_after(fresh, time.monotonic())
-            if fresh.answered or fresh.process is None:
-                break  # if it ended, it has been reported, and `tick` starts it again
-            time.sleep(0.05)
-        if overlap and old is not None:
-            old.signal(old_part.stop_signal)
-            if not self._wait_for_end(old, time.monotonic() + old_part.stop_seconds):
-                old.kill()
+        old = self._entries[part.name]
+        self._launch(_Entry(part, restarts=old.restarts, predecessor=old.process))
         self._changed()
+
+    def settled(self, name: str) -> bool:
+        """The part answers, and the one that it replaced, if any, has ended."""
+        entry = self._entries.get(name)
+        return entry is not None and entry.answered and entry.predecessor is None
 
     def close(self) -> None:
         """Kill whatever still runs, and end the warden."""
         for entry in reversed(self._entries.values()):
-            if entry.process is not None:
-                entry.process.kill()
+            for process in entry.processes:
+                process.kill()
         self._entries.clear()
         self._warden.close()
 
@@ -225,6 +223,7 @@ class Supervisor:
 
     def _look_after(self, entry: _Entry, now: float) -> None:
         part = entry.part
+        self._see_off(entry, now)
         if entry.process is None:
             if entry.next_try is not None and now >= entry.next_try:
                 entry.restarts += 1
@@ -267,12 +266,28 @@ class Supervisor:
             self._say(f"{part.name} answers, but is not ready: {error}")
             return
         entry.answered = True
-        self._say(f"{part.name} answers again")
+        self._say(
+            f"{part.name} answers{' again' if entry.predecessor is None else ', and takes over'}"
+        )
         for name in part.dependents:
             dependent = self._entries.get(name)
             if dependent is not None and dependent.process is not None:
                 dependent.process.signal(dependent.part.stop_signal)
         self._changed()
+
+    @staticmethod
+    def _see_off(entry: _Entry, now: float) -> None:
+        old = entry.predecessor
+        if old is None:
+            return
+        if old.exit_code() is not None:
+            entry.predecessor = entry.predecessor_deadline = None
+        elif entry.predecessor_deadline is None:
+            if entry.answered:
+                old.signal(entry.part.stop_signal)
+                entry.predecessor_deadline = now + entry.part.stop_seconds
+        elif now > entry.predecessor_deadline:
+            old.kill()
 
     def _wait_for_end(self, process: Process, deadline: float) -> bool:
         while not process.wait(min(deadline, time.monotonic() + 0.2)):
