@@ -92,11 +92,13 @@ DEFAULT_ATTRIBUTES: Final = frozenset(
 MAX_VALUE_CHARACTERS: Final = 4096
 """Longer text is cut: one attribute must not fill the buffer."""
 
-_EMAIL: Final = re.compile(r"[^\s@/?&=:;,<>\"'()\[\]{}|]+@[^\s@/?&=:;,<>\"'()\[\]{}|]+")
+_WORD: Final = r"[^\s@/?&=:;,<>\"'()\[\]{}|]"
+# Bounded (RFC 5321: 64 and 255 octets), so that no value can make the search take long.
+_EMAIL: Final = re.compile(f"{_WORD}{{1,64}}@{_WORD}{{1,255}}")
 _TOKEN: Final = re.compile(
     r"\beyJ[\w-]{4,}\.[\w.-]*"  # JSON web tokens
     r"|\b(?:bearer|basic)\s+[\w.~+/=-]+"  # credentials of an Authorization header
-    r"|://[^\s/@]+:[^\s/@]*@",  # user and password in an address
+    r"|://[^\s/@:]{1,64}:[^\s/@]{0,255}@",  # user and password in an address
     re.IGNORECASE,
 )
 _ADDRESSES: Final = frozenset({"http.target", "http.url", "url.full", "url.path", "url.query"})

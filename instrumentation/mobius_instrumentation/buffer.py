@@ -8,6 +8,7 @@ guards everything, and nothing slow happens under it. At any moment
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -207,6 +208,13 @@ class SpanBuffer:
         with self.changed:
             return self.changed.wait_for(lambda: self.closing or not self.full, timeout)
 
+    def sleep(self, seconds: float) -> None:
+        """Wait; once the buffer closes only briefly, to use what time is left for another try."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.closing, seconds)
+        if self.closing:
+            time.sleep(min(seconds, 0.05))
+
     def close(self) -> None:
         """Refuse further spans from now on, and hurry those inside."""
         with self.changed:
@@ -221,7 +229,8 @@ class SpanBuffer:
     def abandon(self, reason: DropReason) -> None:
         """Count everything that is pending as dropped."""
         with self.changed:
-            self._dropped[reason] += self._pending
+            if self._pending:
+                self._dropped[reason] += self._pending
             self._pending = self._bytes = self._queued_bytes = 0
             self._taken += len(self._queue)
             self._queue.clear()

@@ -1,8 +1,9 @@
 """Sends spans to a Kafka topic as OTLP protobuf, from a background thread, with an exact account.
 
-Spans are encoded where they end (about ten microseconds; an encoded span takes a tenth of the memory,
-and the bound in bytes is exact). A thread of its own, started by the first span, does all that can
-block: it connects, retries with backoff, and waits for acknowledgements. A service never waits for it.
+Spans are encoded where they end: that costs the same wherever it is done, takes no second thread's
+turn at the interpreter's lock, makes the bound in bytes exact and the buffer several times smaller. A
+thread of its own, started by the first span, does all that can block: it connects, retries with
+backoff, and waits for acknowledgements. A service never waits for it.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-import kafka.errors
-from kafka import KafkaProducer
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from mobius_instrumentation.allowlist import AttributePolicy
 from mobius_instrumentation.buffer import Batch, Limits, SpanBuffer
+from mobius_instrumentation.connection import REFUSALS, THREAD_NAME, KafkaConnection
+from mobius_instrumentation.drop_log import DropLog
 from mobius_instrumentation.stats import ExportStats, StatsFile
 from mobius_instrumentation.wire import SpanEncoder, build_request
 
@@ -33,36 +34,8 @@ __all__ = ["KafkaSpanExporter"]
 
 _log: Final = logging.getLogger("mobius_instrumentation")
 
-_HEADERS: Final = [("content-type", b"application/x-protobuf")]
-_LOG_SECONDS: Final = 60.0
 _BACKOFF_SECONDS: Final = (0.1, 5.0)
 _PATIENCE_SECONDS: Final = 10.0
-_FOR_GOOD: Final = (
-    # The broker will not take this message, however often it is sent.
-    kafka.errors.MessageSizeTooLargeError,
-    kafka.errors.RecordListTooLargeError,
-    kafka.errors.CorruptRecordError,
-    kafka.errors.InvalidRecordError,
-)
-_PRODUCER: Final[dict[str, Any]] = {
-    # A span counts as sent when no single broker can lose it; a retry does not store it twice.
-    "acks": "all",
-    "enable_idempotence": True,
-    # The client's own retries keep idempotence, ours would not: so it may take its time, and the
-    # bound is the buffer's. What it gives up nevertheless is sent again by a new client.
-    "delivery_timeout_ms": 3_600_000,
-    "max_in_flight_requests_per_connection": 5,
-    # A message is a batch already: waiting for more would only delay it.
-    "linger_ms": 0,
-    "max_request_size": 1_048_576,
-    # Topics are made with the zone, by whoever runs it, never by a service's typing error.
-    "allow_auto_create_topics": False,
-    # Short, so that the thread notices a shutdown while the broker is away.
-    "bootstrap_timeout_ms": 2_000,
-    "max_block_ms": 2_000,
-    "reconnect_backoff_max_ms": 2_000,
-    "metrics_enabled": False,
-}
 
 
 class KafkaSpanExporter(SpanExporter):
@@ -80,7 +53,7 @@ class KafkaSpanExporter(SpanExporter):
         Bounds of memory and messages. In an outage the buffer fills, then new spans are dropped:
         raise ``queue_spans`` and ``queue_bytes`` to bridge longer ones.
     compression
-        None, or ``"gzip"``: a tenth of the bytes on the wire for about twice the processor time.
+        None, or ``"gzip"``, which trades processor time for bytes on the wire.
     kafka_options
         Further settings of ``kafka.KafkaProducer``, such as ``security_protocol``.
     stats_file
@@ -92,8 +65,8 @@ class KafkaSpanExporter(SpanExporter):
 
     Notes
     -----
-    Delivery is at least once over the life of the process and exactly once while one producer session
-    lasts. Use :meth:`offer` where waiting is forbidden, :meth:`export` where losing is.
+    Delivery is exactly once while one producer session lasts, and at least once when the client had to
+    be replaced. Use :meth:`offer` where waiting is forbidden, :meth:`export` where losing is.
     """
 
     def __init__(
@@ -110,42 +83,46 @@ class KafkaSpanExporter(SpanExporter):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.topic = topic
-        self._servers = list(bootstrap_servers)
-        self._options = {**_PRODUCER, "compression_type": compression, **(kafka_options or {})}
+        self._servers = tuple(bootstrap_servers)
+        self._options = {"compression_type": compression, **(kafka_options or {})}
         self._limits = limits or Limits()
         self._clock = clock
         self._encoder = SpanEncoder(policy or AttributePolicy())
         self._stats_path = stats_file
         self._shutdown_timeout = shutdown_timeout_millis
         self._begin()
-        # Weak references: neither fork nor exit handlers keep an exporter alive.
-        own = weakref.WeakMethod(self._begin)
-        os.register_at_fork(after_in_child=lambda: (begin := own()) and begin())
+        # A weak reference: the handler must not keep the exporter alive.
+        own = weakref.WeakMethod(self._after_fork)
+        os.register_at_fork(after_in_child=lambda: (handler := own()) and handler())
 
     def _begin(self) -> None:
-        """Start afresh: also in a forked child, whose buffer and connection belong to the parent."""
         self._buffer = SpanBuffer(self._limits, self._clock)
-        self._start = threading.Lock()
+        self._connection = KafkaConnection(
+            self._servers, self.topic, self._options, self._flush_before_client_exits
+        )
+        target = f"topic {self.topic} at {', '.join(self._servers)}"
+        self._drop_log = DropLog(target, self._clock)
+        self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._producer: KafkaProducer | None = None
-        self._broken = False
-        self._broken_at = 0.0
-        self._turn = 0
         self._failures = 0
+        self._failed_at = 0.0
         self._problem = ""
-        self._logged_at: float | None = None
-        self._logged: dict[str, int] = {}
         self._give_up_at: float | None = None
         self._file = StatsFile(self._stats_path, self.stats) if self._stats_path else None
         if self._file is not None:
             self._file.write()
+
+    def _after_fork(self) -> None:
+        """Start afresh in a child: what waits in the buffer is the parent's, and so is the client."""
+        self._connection.disown()
+        self._begin()
 
     # ------------------------------------------------------------------ what callers see
 
     def offer(self, span: ReadableSpan) -> bool:
         """Take a span over, or drop and count it: never blocks, never raises. True if taken."""
         buffer = self._buffer
-        if buffer.full:
+        if buffer.full and not buffer.closing:
             # The answer is known before the work of encoding is done.
             buffer.refuse("queue_full")
             return False
@@ -186,10 +163,11 @@ class KafkaSpanExporter(SpanExporter):
         deadline = self._clock() + limit / 1000
         self._give_up_at = deadline
         self._buffer.close()
-        if self._thread is not None:
-            self._thread.join(max(0.0, deadline - self._clock()) + 0.1)
+        self._buffer.flush(max(0.0, deadline - self._clock()))
         self._buffer.abandon("shutdown")
-        self._log_drops(final=True)
+        if self._thread is not None:
+            self._thread.join(max(0.1, deadline - self._clock()))
+        self._report(final=True)
         if self._file is not None:
             self._file.stop()
         atexit.unregister(self._at_exit)
@@ -201,10 +179,10 @@ class KafkaSpanExporter(SpanExporter):
     # ------------------------------------------------------------------ the thread
 
     def _ensure_thread(self) -> None:
-        with self._start:
+        with self._starting:
             if self._thread is not None or self._buffer.closing:
                 return
-            thread = threading.Thread(target=self._run, name="mobius-exporter", daemon=True)
+            thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
             try:
                 thread.start()
             except RuntimeError:  # the interpreter is ending: nothing can be sent any more
@@ -220,113 +198,73 @@ class KafkaSpanExporter(SpanExporter):
         if not self._buffer.closing:
             self.shutdown()
 
+    def _flush_before_client_exits(self) -> None:
+        # Exit handlers run last registered first: ours must come before the new client's own.
+        if not self._buffer.closing:
+            atexit.unregister(self._at_exit)
+            atexit.register(self._at_exit)
+
     def _run(self) -> None:
         buffer = self._buffer
-        while not self._over():
-            self._log_drops()
+        while self._give_up_at is None or self._clock() < self._give_up_at:
+            self._report()
             batch = buffer.take(timeout=1.0)
-            if batch is None:
-                if buffer.closing and not buffer.account().pending:
-                    break
-                continue
-            self._send(batch)
-        self._close_producer()
-
-    def _over(self) -> bool:
-        return self._give_up_at is not None and self._clock() >= self._give_up_at
+            if batch is not None:
+                self._send(batch)
+            elif buffer.closing:
+                break
+        self._connection.close()
 
     def _send(self, batch: Batch) -> None:
         """Hand one message to the client; whatever fails is tried again after a pause."""
         buffer = self._buffer
+        if (
+            self._connection.broken
+            and buffer.others_in_flight()
+            and self._clock() < self._failed_at + _PATIENCE_SECONDS
+        ):
+            # Let the old client finish what it still may: a new one would send it a second time.
+            buffer.put_back(batch)
+            self._pause()
+            return
         try:
-            producer = self._connect()
-            partitions = sorted(producer.partitions_for(self.topic))
-            self._turn += 1
-            future = producer.send(
-                self.topic,
-                value=build_request(batch.spans),
-                headers=_HEADERS,
-                partition=partitions[self._turn % len(partitions)],
-            )
-        except _FOR_GOOD as error:
-            self._problem = f"the broker refuses a message: {type(error).__name__}: {error}"
+            producer, future = self._connection.send(build_request(batch.spans))
+        except REFUSALS as error:
+            self._problem = _describe(error)
             buffer.drop(batch, "refused")
         except Exception as error:  # noqa: BLE001  # the client raises many kinds; none may end the thread
-            self._problem = f"{type(error).__name__}: {error}"
+            self._problem = _describe(error)
             buffer.put_back(batch)
             self._pause()
         else:
             future.add_callback(self._acknowledged, batch)
-            future.add_errback(self._failed, batch)
-
-    def _connect(self) -> KafkaProducer:
-        if self._broken and self._producer is not None:
-            # Let the old client finish what it still may: a new one would send it a second time.
-            if (
-                self._buffer.others_in_flight()
-                and self._clock() < self._broken_at + _PATIENCE_SECONDS
-            ):
-                raise ConnectionError("the client is being replaced")
-            self._close_producer()
-        if self._producer is None:
-            self._producer = KafkaProducer(bootstrap_servers=self._servers, **self._options)
-            self._broken = False
-            # Exit handlers run last registered first: ours must flush before the client closes itself.
-            atexit.unregister(self._at_exit)
-            atexit.register(self._at_exit)
-        return self._producer
-
-    def _close_producer(self) -> None:
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            try:
-                producer.close(timeout=1)
-            except Exception as error:  # noqa: BLE001  # it is given up in any case
-                _log.debug("closing the Kafka client: %s", error)
-                # Its close() gives up half-way when it cannot flush, and leaves its thread running.
-                producer._sender.force_close()  # noqa: SLF001  # the client has no public door for it
+            future.add_errback(self._failed, batch, producer)
 
     def _acknowledged(self, batch: Batch, _record: object) -> None:
         self._failures = 0
+        self._problem = ""
         self._buffer.sent(batch)
 
-    def _failed(self, batch: Batch, error: BaseException) -> None:
-        self._problem = f"{type(error).__name__}: {error}"
-        if isinstance(error, _FOR_GOOD):
+    def _failed(self, batch: Batch, producer: Any, error: BaseException) -> None:
+        self._problem = _describe(error)
+        if isinstance(error, REFUSALS):
             self._buffer.drop(batch, "refused")
             return
-        if not self._broken:
-            self._broken_at = self._clock()
-            self._broken = True
+        self._failed_at = self._clock()
+        self._connection.report_failure(producer)
         self._buffer.put_back(batch)
 
     def _pause(self) -> None:
         """Back off, doubling, with jitter so that services do not return all at once."""
         low, high = _BACKOFF_SECONDS
-        self._failures += 1
-        seconds = min(high, low * 2 ** min(self._failures, 10)) * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, no secret
-        with self._buffer.changed:
-            self._buffer.changed.wait_for(lambda: self._buffer.closing, seconds)
-        if self._buffer.closing:
-            time.sleep(0.05)  # still trying until the deadline, but not in a busy loop
+        self._failures = min(self._failures + 1, 10)
+        spread = random.uniform(0.5, 1.0)  # noqa: S311  # jitter is no secret
+        self._buffer.sleep(min(high, low * 2**self._failures) * spread)
 
-    def _log_drops(self, *, final: bool = False) -> None:
-        """Report new drops at most once a minute, and what is left of them at the end."""
-        now = self._clock()
-        if not final and self._logged_at is not None and now - self._logged_at < _LOG_SECONDS:
-            return
-        dropped = self._buffer.account().dropped
-        new = {reason: n - self._logged.get(reason, 0) for reason, n in dropped.items()}
-        new = {reason: n for reason, n in new.items() if n}
-        if not new:
-            return
-        self._logged_at = now
-        self._logged = dict(dropped)
-        _log.warning(
-            "%d spans were not sent to topic %s at %s (%s)%s",
-            sum(new.values()),
-            self.topic,
-            ",".join(self._servers),
-            ", ".join(f"{reason}: {n}" for reason, n in sorted(new.items())),
-            f"; last problem: {self._problem}" if self._problem else "",
-        )
+    def _report(self, *, final: bool = False) -> None:
+        account = self._buffer.account()
+        self._drop_log.report(account.dropped, account.pending, self._problem, final=final)
+
+
+def _describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from mobius_instrumentation.allowlist import AttributePolicy
 from mobius_instrumentation.errors import ConfigurationError
 from mobius_instrumentation.options import resolve
+from mobius_instrumentation.sampling import sampler_from_environment
 from mobius_instrumentation.stats import ExportStats
 from mobius_instrumentation.synthetic import SyntheticTraffic
 from mobius_instrumentation.zones import Zone, Zones, ZonesError, load_zones
@@ -230,7 +231,9 @@ def _provider(settings: Mapping[str, Any], exporter: KafkaSpanExporter) -> Trace
             resource.attributes.get("service.name"),
         )
     # The exporter has its own exit handler, which must run before the Kafka client's.
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    provider = TracerProvider(
+        sampler=sampler_from_environment(os.environ), resource=resource, shutdown_on_exit=False
+    )
     provider.add_span_processor(ExportingProcessor(exporter))
     if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         trace.set_tracer_provider(provider)
