@@ -19,9 +19,9 @@ from mobius_instrumentation.zones import Zone
 from mobius_pipeline.config import load_config
 from mobius_pipeline.store import Purpose, connect
 
-HALF_HOUR = 1_800_000_000_000
-# Quarter past the hour: each region's run of that half hour has ended, and twelve minutes hold it.
-END = 1_790_000_000_000_000_000 // HALF_HOUR * HALF_HOUR + HALF_HOUR // 2
+HOUR = 3_600_000_000_000
+# Quarter past the hour: each region's run of that hour has ended, and twelve minutes hold it.
+END = 1_790_000_000_000_000_000 // HOUR * HOUR + HOUR // 4
 HOURS = 0.2
 PERIOD = history.Period.before(END, HOURS)
 

@@ -122,13 +122,16 @@ def push_history(
     begin = time.monotonic()
     period = Period.before(now_ns(), hours)
     produced: dict[str, dict[str, int]] = {}
-    imported = 0
-    for zone in zones:
-        regions = [region for region in zone.regions if region in shop.REGIONS]
-        if regions:
-            histories = [draw_region(region, period, seed) for region in regions]
-            produced[zone.name] = {"produced": _push(zone, histories, period)}
-            imported += _import(zone, histories, seed)
+    waiting: list[tuple[Zone, RunFile]] = []
+    with TemporaryDirectory(prefix="mobius-history-") as folder:
+        for zone in zones:
+            regions = [region for region in zone.regions if region in shop.REGIONS]
+            if regions:
+                histories = [draw_region(region, period, seed) for region in regions]
+                produced[zone.name] = {"produced": _push(zone, histories, period)}
+                waiting += [(zone, file) for file in _write(histories, Path(folder), seed)]
+        # Last, so that the workers take up the spans meanwhile.
+        imported = import_runs(waiting)
     if not produced:
         raise UsageError(f"{zones.file} has none of the demo's regions: {', '.join(shop.REGIONS)}")
     seconds = round(time.monotonic() - begin, 3)
@@ -142,15 +145,14 @@ def _push(zone: Zone, histories: list[RegionHistory], period: Period) -> int:
         return push.acknowledged()
 
 
-def _import(zone: Zone, histories: list[RegionHistory], seed: int) -> int:
+def _write(histories: list[RegionHistory], folder: Path, seed: int) -> list[RunFile]:
     rng = np.random.default_rng(seed)
-    with TemporaryDirectory(prefix="mobius-history-") as folder:
-        files: list[RunFile] = []
-        for history in histories:
-            tests = [traced for traced in history.traced if traced.requests.tests]
-            if tests:
-                files += write_run_files(Path(folder), history.runs, tests, rng)
-        return import_runs(zone, files)
+    files: list[RunFile] = []
+    for history in histories:
+        tests = [traced for traced in history.traced if traced.requests.tests]
+        if tests:
+            files += write_run_files(folder, history.runs, tests, rng)
+    return files
 
 
 def main(arguments: list[str] | None = None) -> int:

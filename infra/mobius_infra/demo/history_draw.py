@@ -36,9 +36,9 @@ RELEASE: Final = "1.5.0"
 # Requests of users to the whole storefront of one region, and of tests while a run lasts.
 _USERS_A_MINUTE: Final = 41.7  # 60,000 a day
 _TESTS_A_SECOND: Final = 6.0
-_RUN_EVERY_S: Final = 1_800
-_RUN_SECONDS: Final = 90.0
-_RUN_STAGGER_S: Final = 240
+_RUN_EVERY_S: Final = 3_600
+_RUN_SECONDS: Final = 180.0
+_RUN_STAGGER_S: Final = 200
 
 # Own work of the live services, medians in ms, measured on them while the stack runs.
 _STOREFRONT_MS: Final = 3.0
@@ -146,7 +146,7 @@ class _Cause:
 def test_runs(
     region: str, start_ns: int, end_ns: int, release_ns: int, label: str
 ) -> list[TestRun]:
-    """Runs of the test suite that end inside the history, one every half hour.
+    """Runs of the test suite that end inside the history, one an hour.
 
     ``label`` makes the runs of two histories differ; a run's name has the same length in all of a region.
     """
