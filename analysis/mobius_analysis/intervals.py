@@ -128,13 +128,17 @@ def estimate(clusters: Clusters, q: float) -> Estimate:
     z = clusters.deviations(q)
     # 1.
     variance = long_run_variance(ewc_terms(z), T) if T >= _LEAST_MINUTES else None
-    found = {c: _levels(clusters, q, c, variance) for c in (CONFIDENCE, EQUIVALENCE_CONFIDENCE)}
+    outer = _levels(clusters, q, CONFIDENCE, variance)
+    inner = _levels(clusters, q, EQUIVALENCE_CONFIDENCE, variance)
+    if outer is not None and inner is not None:
+        # Order statistics come in steps, so of few requests the narrower confidence may reach farther.
+        outer = min(outer[0], inner[0]), max(outer[1], inner[1])
     missing = 0
-    if found[CONFIDENCE] is None:
+    if outer is None:
         missing = _missing(clusters, q, variance)
     return Estimate(
-        bounds=_bounds(clusters, value, found[CONFIDENCE]),
-        inner=_bounds(clusters, value, found[EQUIVALENCE_CONFIDENCE]),
+        bounds=_bounds(clusters, value, outer),
+        inner=_bounds(clusters, value, inner),
         z=z,
         variance=variance,
         drift=T >= _FEW_MINUTES and lag_one(z) > _DRIFT,

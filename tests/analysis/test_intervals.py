@@ -243,7 +243,7 @@ def test_the_sum_of_weights_is_never_the_number_of_requests() -> None:
     assert replace(sampled, squared=sampled.weight**2).effective == 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 80), st.floats(0.5, 30), st.floats(0, 0.9))
 def test_intervals_are_ordered_nested_and_rise_with_the_level(
     seed: int, T: int, rate: float, phi: float

@@ -160,15 +160,16 @@ def test_versions_and_status_classes_merge_and_failures_do_not(empty: Shop) -> N
         replace(base, version="2.0.0"),
         replace(base, status_class="4xx"),
         replace(base, status_class="5xx"),
+        replace(base, status_class="error"),
         replace(base, status_class="none", environment="staging"),
     ]
     insert_rollup(client, rollup_rows(parts))
     window = Window.of(START, END)
     (row,) = load_rollup(client, window).iter_rows(named=True)
-    assert (row["requests"], row["errors"], row["answered"]) == (10, 4, 6)
+    assert (row["requests"], row["errors"], row["answered"]) == (12, 6, 6)
     assert dict(zip(row["buckets"], row["weights"], strict=True)) == {-139: 3.0, -107: 3.0}
     (row,) = load_rollup(client, window, Only(environment="production")).iter_rows(named=True)
-    assert row["requests"] == 8
+    assert row["requests"] == 10
     versions = load_rollup(client, window, extra=("version",))
     assert dict(versions.select("version", "answered").iter_rows()) == {"1.0.0": 4, "2.0.0": 2}
 
