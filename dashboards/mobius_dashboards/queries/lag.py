@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass
 from typing import Final
@@ -20,7 +20,6 @@ __all__ = ["Lag", "lag"]
 
 # So long does the first page wait for an answer; later ones show the last answer and ask anew.
 _PATIENCE_SECONDS: Final = 0.5
-_asking: Final = ThreadPoolExecutor(max_workers=4, thread_name_prefix="lag")
 _lock: Final = threading.Lock()
 _last: Final[dict[Zone, tuple[float, Future[int]]]] = {}
 _known: Final[dict[Zone, Future[int]]] = {}
@@ -42,7 +41,7 @@ def lag(view: View, zone: Zone) -> Lag:
         if future is None or (future.done() and time.monotonic() - asked > CACHE_SECONDS):
             if future is not None:
                 _known[zone] = future
-            future = _asking.submit(status.lag, zone)
+            future = _ask(zone)
             _last[zone] = (time.monotonic(), future)
         known = _known.get(zone)
     try:
@@ -53,3 +52,17 @@ def lag(view: View, zone: Zone) -> Lag:
         return Lag(None, "the broker takes long to answer")
     except MobiusError as error:
         return Lag(None, str(error))
+
+
+def _ask(zone: Zone) -> Future[int]:
+    """Ask in a thread that does not hold up the end of the process: an absent broker takes ten seconds."""
+    future: Future[int] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(status.lag(zone))
+        except BaseException as error:  # noqa: BLE001 - whoever reads the future gets it
+            future.set_exception(error)
+
+    threading.Thread(target=run, name=f"lag-{zone.name}", daemon=True).start()
+    return future
