@@ -185,6 +185,19 @@ def test_stop_kills_and_names_what_does_not_end(stack: Stack, tmp_path: Path) ->
     assert not alive(pid)
 
 
+def test_a_second_request_to_stop_ends_the_waiting(stack: Stack, tmp_path: Path) -> None:
+    code = f"""
+        import pathlib, signal, time
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        pathlib.Path({str(tmp_path / "up")!r}).touch()
+        time.sleep(600)
+    """
+    part = stack.part("deaf", code, ready=(tmp_path / "up").exists, stop_seconds=600)
+    stack.supervisor.start(part)
+    stack.stop_requests = 2
+    assert stack.supervisor.stop() == ["deaf"]
+
+
 def test_a_replacement_answers_before_the_old_one_is_asked_to_stop(
     stack: Stack, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ from mobius_infra.stack.probes import http_status
 from mobius_infra.stack.supervisor import Interrupted
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.errors import DependencyError
-from mobius_pipeline.status import lag, span_identity
+from mobius_pipeline.status import lag, span_identity, status_document
 
 if TYPE_CHECKING:
     from mobius_infra.stack.session import Session
@@ -39,8 +39,9 @@ def drained(session: Session) -> bool:
             session.look_after()
             if not any(lag(zone) for zone in session.zones) and not _missing(session):
                 return True
-        except (DependencyError, Interrupted) as error:
-            session.console.say(f"gave up waiting for the workers. {error}")
+        except DependencyError:
+            pass  # a store that died is being started again
+        except Interrupted:
             return False
         time.sleep(0.2)
     return False
@@ -56,7 +57,7 @@ def close_accounts(session: Session, live_seconds: float) -> dict[str, Any]:
     """
     port = session.options.dashboard_port
     answered = http_status(port, "/", seconds=10) == 200
-    status = session.ask("status")["zones"]
+    status = status_document(session.zones)["zones"]
     correlation = session.ask("correlate", "--since", f"{_hours(session):g}h")
     cells = correlation["cells"]
     findings = sum((count_findings(zone) for zone in session.zones), Counter[str]())

@@ -134,6 +134,19 @@ class DataFolder:
         """Replace the state file."""
         write_atomically(self.state_file, json.dumps(state, indent=1) + "\n")
 
+    def history_reaches(self) -> float:
+        """Return the end of the generated history that the stores hold; seconds since the epoch, 0 for none."""
+        try:
+            return float(
+                json.loads((self.root / "history.json").read_text(encoding="utf-8"))["until"]
+            )
+        except (OSError, ValueError, KeyError):
+            return 0.0
+
+    def remember_history(self, until: float) -> None:
+        """Note that the stores hold a complete generated history that ends at ``until``."""
+        write_atomically(self.root / "history.json", json.dumps({"until": until}) + "\n")
+
     def begin(self) -> None:
         """Put the last run's counts away and keep its logs under another name."""
         for file in self.stats.glob("*/*.json"):

@@ -148,7 +148,7 @@ class Session:
             self._end(self.demo.load_names())
             self._end(self.demo.service_names())
         document = None
-        if self._has("worker-") and not self._hurry():
+        if self.starting_seconds and not self._hurry():
             if not drained(self):
                 self.console.say(
                     "not everything was read from the broker in time; what is left there is lost"
@@ -212,14 +212,20 @@ class Session:
 
     def _start_demo(self, demo: DemoParts) -> None:
         if self.options.history_hours:
-            command = demo.history_command(self.options.history_hours)
-            document = self.task("history", command, self.plan.full_environment())
-            self.history_spans = {
-                name: zone["produced"] for name, zone in document["zones"].items()
-            }
+            self._push_history(demo)
         demo.open()
         self.supervisor.start(*demo.services())
         self.supervisor.start(*demo.load())
+
+    def _push_history(self, demo: DemoParts) -> None:
+        hours = self.options.history_hours
+        now = time.time()
+        if now - self.folder.history_reaches() < hours * 3600:
+            self.console.say(f"{'history':<24} the data have one already")
+            return
+        document = self.task("history", demo.history_command(hours), self.plan.full_environment())
+        self.history_spans = {name: zone["produced"] for name, zone in document["zones"].items()}
+        self.folder.remember_history(now)
 
     def look_after(self) -> None:
         """Look after every part once; raises :class:`Interrupted` when waiting has to end."""
@@ -229,9 +235,6 @@ class Session:
 
     def _hurry(self) -> bool:
         return self._stops.count > 1
-
-    def _has(self, prefix: str) -> bool:
-        return any(part.name.startswith(prefix) for part in self.supervisor.states())
 
     def _end(self, names: list[str]) -> None:
         for name in self.supervisor.stop(names):
