@@ -52,6 +52,11 @@ class Movement:
     ratios: Mapping[float, Ratio] = field(default_factory=dict)
     kept: Mapping[float, bool] = field(default_factory=dict)
 
+    @property
+    def stood_still(self) -> bool:
+        """Whether every headline quantile is known to have stayed within the margin."""
+        return all(q in self.ratios and self.ratios[q].equivalent() for q in HEADLINE)
+
     def moved(self, direction: Direction) -> tuple[float, ...]:
         """Quantiles that moved beyond the margin, after correction."""
         return tuple(

@@ -168,9 +168,15 @@ def settled_by(
     for change in changes:
         release = change.release
         subject = release.region, release.service, change.method, change.route, release.version
-        for kind in _CHANGE_KINDS:
-            if change.kind is not None and kind != change.kind:
-                yield kind, subject
+        yield from ((kind, subject) for kind in _settled_kinds(change))
+
+
+def _settled_kinds(change: Change) -> Iterator[Kind]:
+    """Kinds that this change is not: another one is found, or the side that would have moved stood still."""
+    for kind in _CHANGE_KINDS:
+        mover = change.tests if kind == "false_alarm" else change.production
+        if change.kind is not None or mover.stood_still:
+            yield kind
 
 
 _FOREIGN: Final = """

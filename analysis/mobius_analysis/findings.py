@@ -82,8 +82,10 @@ class Finding:
 
     @property
     def id(self) -> str:
-        """Hash of kind, subject and since, so that a repeat updates instead of adding."""
-        text = json.dumps([self.kind, *self.subject, format_time(self.since)])
+        """Hash of kind and subject, and of since where no anchor tells: a repeat updates instead of adding."""
+        text = json.dumps(
+            [self.kind, *self.subject, "" if self.anchor else format_time(self.since)]
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -119,7 +121,8 @@ def reconcile(
 ) -> list[Finding]:
     """Bring the open findings up to date; returns what has to be saved.
 
-    1. A finding that is open already keeps its ``since``, hence its id.
+    1. A finding that is open already keeps its ``since``, hence its id; one with an anchor has its id
+       from that, and its ``since`` follows the data, which may come late.
     2. A known finding that a job has settled otherwise is closed. One that the job did not look at, or
        could not decide, stays open: silence is no evidence.
     3. Two open ones about the same (two jobs ran at once): the older stays.
@@ -134,7 +137,8 @@ def reconcile(
             saved.append(replace(finding, status="closed"))
         first.setdefault(key, finding)
     for key, finding in current.items():  # 1
-        saved.append(replace(finding, since=first[key].since) if key in first else finding)
+        kept = key in first and not finding.anchor
+        saved.append(replace(finding, since=first[key].since) if kept else finding)
     return saved
 
 

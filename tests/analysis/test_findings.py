@@ -61,3 +61,11 @@ def test_two_open_ones_about_the_same_become_the_older() -> None:
         (younger.id, "closed"),
         (FINDING.id, "open"),
     }
+
+
+def test_a_release_tells_its_findings_apart_however_late_its_data_come() -> None:
+    early = replace(FINDING, kind="blind_spot", anchor="1.5.0")
+    moved = replace(early, since=T0 - timedelta(minutes=20))
+    (saved,) = reconcile([early], [moved], [])
+    assert (saved.id, saved.since) == (early.id, moved.since)
+    assert replace(early, anchor="1.6.0").id != early.id

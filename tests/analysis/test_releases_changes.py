@@ -9,9 +9,11 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from mobius_analysis.cells import CorrelationResult
 from mobius_analysis.changes import Change, compare_release, judge_changes
-from mobius_analysis.deduce import change_findings
+from mobius_analysis.deduce import change_findings, settled_by
 from mobius_analysis.releases import Release, find_releases
+from mobius_analysis.rollup import Window
 from mobius_analysis.testing import Requests, loaded, lognormal, rollup_rows
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -67,6 +69,7 @@ def test_releases_that_follow_one_another_name_their_predecessor() -> None:
     ]
 
 
+NOTHING = CorrelationResult("eu", Window(START, START + timedelta(hours=HOURS)), ())
 RELEASE = Release(
     "storefront",
     "eu-west-1",
@@ -131,8 +134,15 @@ def test_the_tests_cried_wolf() -> None:
     assert change(traffic("real", 1), traffic("synthetic", 2, 1.4)).kind == "false_alarm"
 
 
-def test_nobody_moved() -> None:
-    assert change(traffic("real", 1), traffic("synthetic", 2)).kind is None
+def test_nobody_moved_and_that_settles_what_was_claimed_before() -> None:
+    found = change(traffic("real", 1), traffic("synthetic", 2))
+    assert found.kind is None
+    settled = {kind for kind, _ in settled_by(NOTHING, (found,))}
+    assert settled == {"blind_spot", "false_alarm", "confirmed", "early_warning", "unseen_change"}
+    # Too few requests settle nothing.
+    unsure = change(traffic("real", 1, rate=0.3), traffic("synthetic", 2, rate=0.3))
+    assert unsure.kind is None
+    assert list(settled_by(NOTHING, (unsure,))) == []
 
 
 def test_getting_faster_is_a_change_too() -> None:
