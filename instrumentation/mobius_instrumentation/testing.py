@@ -163,6 +163,7 @@ def record_spans(
     provider = TracerProvider(resource=Resource.create(resource or {}), shutdown_on_exit=False)
     provider.add_span_processor(recorder)
     instrumentor: Any = FastAPIInstrumentor
+    app.middleware_stack = None  # built anew at the next request, now with the recorder
     instrumentor.instrument_app(
         app,
         tracer_provider=provider,
@@ -173,4 +174,5 @@ def record_spans(
         yield recorder
     finally:
         instrumentor.uninstrument_app(app)
+        app.middleware_stack = None
         provider.shutdown()
