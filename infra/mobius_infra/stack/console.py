@@ -22,8 +22,9 @@ class StackConsole:
 
     def status(self, text: str) -> None:
         """Rewrite the last line; shown on a terminal only."""
-        if self._terminal:
-            self._status = text[: shutil.get_terminal_size().columns - 1]
+        shown = text[: shutil.get_terminal_size().columns - 1]
+        if self._terminal and shown != self._status:
+            self._status = shown
             self._write(f"\r\x1b[K{self._status}")
 
     def end_status(self) -> None:

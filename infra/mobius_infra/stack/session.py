@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from mobius_infra.stack.console import StackConsole
 from mobius_infra.stack.demo_parts import DemoParts
 from mobius_infra.stack.folder import DataFolder
 from mobius_infra.stack.options import StackOptions
+from mobius_infra.stack.part import Part
 from mobius_infra.stack.plan import Plan
 from mobius_infra.stack.ports import check_free
 from mobius_infra.stack.release import Rollout
@@ -106,16 +108,17 @@ class Session:
         self.zones = load_config(self.folder.zones_file)
         self.folder.remember()
         self.console.say(f"data in {self.folder.root}")
-        self.supervisor.start(self.plan.broker())
-        self.supervisor.start(*self.plan.stores())
+        self._start(self.plan.broker())
+        self._start(*self.plan.stores())
         self._migrate()
         self.baseline = {zone.name: span_identity(zone) for zone in self.zones}
-        self.supervisor.start(*self.plan.workers())
+        self._start(*self.plan.workers())
         if self.demo is not None:
             self._start_demo(self.demo)
-        self.supervisor.start(self.plan.jobs())
-        self.supervisor.start(self.plan.dashboard())
+        self._start(self.plan.jobs())
+        self._start(self.plan.dashboard())
         self.starting_seconds = time.monotonic() - self._began
+        self.console.end_status()
         self.console.say(
             f"\nThe dashboard: {self.options.dashboard_url}   (Ctrl-C stops everything)\n"
         )
@@ -182,6 +185,7 @@ class Session:
     ) -> dict[str, Any]:
         """Run a command to its end, looking after the parts; say one line; return its document."""
         began = time.monotonic()
+        self.console.status(f"waiting for {name}")
         document = self._run(name, argv, environment)
         self.console.say(f"{name:<24} {'done':<34} {time.monotonic() - began:6.1f} s")
         return document
@@ -203,6 +207,10 @@ class Session:
             meanwhile=self.look_after,
         )
 
+    def _start(self, *parts: Part) -> None:
+        self.console.status(f"waiting for {', '.join(part.name for part in parts)}")
+        self.supervisor.start(*parts)
+
     def _migrate(self) -> None:
         began = time.monotonic()
         hub = [] if self.zones.hub is None else [self.zones.hub]
@@ -214,8 +222,8 @@ class Session:
         if self.options.history_hours:
             self._push_history(demo)
         demo.open()
-        self.supervisor.start(*demo.services())
-        self.supervisor.start(*demo.load())
+        self._start(*demo.services())
+        self._start(*demo.load())
 
     def _push_history(self, demo: DemoParts) -> None:
         hours = self.options.history_hours
@@ -254,6 +262,7 @@ class Session:
     def _write_state(self) -> None:
         self.folder.write_state(
             {
+                "pid": os.getpid(),
                 "started": format_time(self._started_at),
                 "dashboard": self.options.dashboard_url,
                 "zones_file": str(self.folder.zones_file),

@@ -1,0 +1,73 @@
+"""The benchmarks compare like with like, and answer with documents."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from kafka import KafkaProducer
+
+from mobius_infra.benchmarks._rows import COLUMNS, rows
+from mobius_infra.benchmarks._spans import SPANS_PER_TRACE, make_messages
+from mobius_infra.benchmarks.commands import names, run_all
+from mobius_pipeline.errors import UsageError
+from mobius_pipeline.status import lag
+from mobius_pipeline.store import Purpose, connect
+from mobius_pipeline.worker import run_worker
+from tests.conftest import ZoneFactory
+
+
+def test_both_ways_in_store_the_same_rows(zone_factory: ZoneFactory) -> None:
+    messages = make_messages(600, region="eu-west-1")
+    ours, peer = zone_factory(), zone_factory()
+    producer = KafkaProducer(bootstrap_servers=list(ours.kafka), acks="all")
+    for message in messages:
+        producer.send(ours.spans_topic, message, partition=0)
+    producer.flush()
+    producer.close()
+    stop = threading.Event()
+    worker = threading.Thread(target=run_worker, args=(ours, stop))
+    worker.start()
+    deadline = time.monotonic() + 60
+    while lag(ours) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    stop.set()
+    worker.join()
+    client = connect(peer, Purpose.INGEST)
+    client.insert("span_rows", list(rows(messages)), column_names=COLUMNS)
+    for table in ("spans", "latency_minute"):
+        order = "trace_id, span_id" if table == "spans" else "ALL"
+        query = f"SELECT * FROM {{database:Identifier}}.{table} {'' if table == 'spans' else 'FINAL '}ORDER BY {order}"
+        stored = [
+            client.query(query, parameters={"database": zone.database}).result_rows
+            for zone in (ours, peer)
+        ]
+        assert len(stored[0]) >= (600 if table == "spans" else 5)
+        assert stored[0] == stored[1], table
+    client.close()
+
+
+def test_the_same_seed_gives_the_same_traces() -> None:
+    spans = {
+        span
+        for message in make_messages(60, region="r")
+        for span in [row[3:5] for row in rows([message])]
+    }
+    again = {
+        span
+        for message in make_messages(60, region="r")
+        for span in [row[3:5] for row in rows([message])]
+    }
+    assert spans == again
+    assert len(spans) == 60
+    assert len({trace for trace, _ in spans}) == 60 // SPANS_PER_TRACE
+
+
+def test_the_benchmarks_are_found_and_unknown_ones_are_named() -> None:
+    assert {"ingest_bytes_path", "storage"} <= set(names())
+    assert not [
+        name for name in names() if name.startswith("_") or name in {"commands", "__main__"}
+    ]
+    with pytest.raises(UsageError, match=r"known: .*storage"):
+        run_all(["none"])
