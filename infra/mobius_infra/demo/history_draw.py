@@ -35,7 +35,7 @@ RELEASE: Final = "1.5.0"
 
 # Requests of users to the whole storefront of one region, and of tests while a run lasts.
 _USERS_A_MINUTE: Final = 41.7  # 60,000 a day
-_TESTS_A_SECOND: Final = 6.0
+_TESTS_A_SECOND: Final = 6.5
 _RUN_EVERY_S: Final = 3_600
 _RUN_SECONDS: Final = 180.0
 _RUN_STAGGER_S: Final = 200

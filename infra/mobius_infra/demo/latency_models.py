@@ -42,7 +42,7 @@ FAILURE_SHARE: Final = 0.002
 """Share of calls that a remote party does not answer usably."""
 
 _CEILING_MS: Final = 3_000.0
-_TAIL_SHARE: Final = 0.008
+_TAIL_SHARE: Final = 0.006
 _TAIL_INDEX: Final = 2.2
 _LOAD_SIGMA: Final = 0.02
 _LOAD_PHI: Final = 0.6
@@ -68,15 +68,15 @@ class Party:
 PARTIES: Final = {
     party.name: party
     for party in (
-        Party("image-cdn", 34.0, 0.32),
-        Party("stock", 19.0, 0.32),
-        Party("ranking", 37.0, 0.31),
+        Party("image-cdn", 34.0, 0.26),
+        Party("stock", 19.0, 0.26),
+        Party("ranking", 37.0, 0.26),
         Party("search-replica", 62.0, 0.32),
         Party("search-local", 0.5, 0.30),
         Party("payments", 50.0, 0.33),
         Party("warehouse", 5.0, 0.22, unit_ms=3.2),  # unit: a line of the basket
         Party("order-archive", 31.0, 0.42, unit_ms=1.5),  # unit: a line of the order
-        Party("recommender", 37.0, 0.31),
+        Party("recommender", 37.0, 0.26),
         Party("feature-store", 38.0, 0.30, unit_ms=0.5),  # unit: an order of the customer
     )
 }
