@@ -1,116 +1,30 @@
-"""What became of the spans: an exact account, and the file that other processes read it from."""
+"""Becomes another program that dies when its parent dies.
+
+Run as a script by :mod:`mobius_infra.stack.process`: ``launch.py PARENT PROGRAM ARGUMENT...``. A program
+cannot be told from outside to die with its parent (``PR_SET_PDEATHSIG`` acts on the caller alone, and
+outlives ``exec``), hence this step between. Standard library only: it starts in a few milliseconds.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import json
+import ctypes
 import os
-import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final, Literal
+import signal
+import sys
+from typing import Final
 
-__all__ = ["DropReason", "ExportStats", "StatsFile"]
-
-DropReason = Literal[
-    "queue_full", "too_large", "encode_error", "refused", "shutdown", "after_shutdown"
-]
-"""Why a span was not sent.
-
-- ``queue_full``: the buffer's bound in spans or bytes was reached, because the broker is away or slow;
-- ``too_large``: the span alone exceeds the size of a message;
-- ``encode_error``: the span holds what cannot be written as OTLP;
-- ``refused``: the broker refuses the message for good;
-- ``shutdown``: the deadline of the shutdown passed first. The broker may have stored it nevertheless:
-  only its acknowledgement is missing;
-- ``after_shutdown``: the span ended after the exporter did.
-"""
-
-_INTERVAL_SECONDS: Final = 1.0
+_PR_SET_PDEATHSIG: Final = 1
 
 
-@dataclass(frozen=True, slots=True)
-class ExportStats:
-    """Account of one exporter since it was made. Always: accepted = sent + dropped + pending.
-
-    Attributes
-    ----------
-    accepted
-        Sampled spans that ended and were handed to the exporter.
-    sent
-        Spans that the broker acknowledged (from every in-sync replica).
-    dropped
-        Spans that will never be sent, by reason (see :data:`DropReason`).
-    pending
-        Spans that wait in the buffer or for an acknowledgement.
-    markers_rejected
-        Requests whose synthetic marker was expired or wrongly signed (or could not be checked, because
-        no key is configured); they count as users' traffic.
-    attributes_removed
-        Attributes that were not on the allow-list, of spans, events, links and the resource.
-    unsampled
-        Requests that left no span because the sampler said so, for instance at a caller's wish.
-    """
-
-    accepted: int
-    sent: int
-    dropped: Mapping[str, int]
-    pending: int
-    markers_rejected: int = 0
-    attributes_removed: int = 0
-    unsampled: int = 0
-
-    @property
-    def dropped_total(self) -> int:
-        """Dropped spans of all reasons."""
-        return sum(self.dropped.values())
-
-    def document(self) -> dict[str, object]:
-        """Document for JSON, as in the stats file."""
-        return {
-            "accepted": self.accepted,
-            "sent": self.sent,
-            "dropped": dict(self.dropped),
-            "pending": self.pending,
-            "markers_rejected": self.markers_rejected,
-            "attributes_removed": self.attributes_removed,
-            "unsampled": self.unsampled,
-        }
+def main() -> None:
+    """Ask for SIGKILL on the parent's death, then become the program."""
+    parent = int(sys.argv[1])
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != parent:  # it died before we asked
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606 - no shell wanted: the program is an absolute path
 
 
-@dataclass(slots=True)
-class StatsFile:
-    """Writes an account to a file once a second, by atomic rename, so that readers see it whole.
-
-    A file that cannot be written is given up silently on each try: an account must not stop a service.
-    ``{pid}`` in the path becomes the process id; use it when a server starts several worker processes.
-    """
-
-    path: str
-    account: Callable[[], ExportStats]
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def start(self) -> None:
-        """Write now, and go on in a background thread."""
-        self.write()
-        threading.Thread(target=self._run, name="mobius-stats", daemon=True).start()
-
-    def write(self) -> None:
-        """Write the present account."""
-        pid = os.getpid()
-        target = Path(self.path.replace("{pid}", str(pid)))
-        part = target.with_name(f".{target.name}.{pid}")
-        with self._lock, contextlib.suppress(OSError):
-            part.write_text(json.dumps(self.account().document()) + "\n", encoding="utf-8")
-            part.replace(target)
-
-    def stop(self) -> None:
-        """Stop the background thread after a last write."""
-        self._stop.set()
-        self.write()
-
-    def _run(self) -> None:
-        while not self._stop.wait(_INTERVAL_SECONDS):
-            self.write()
+if __name__ == "__main__":
+    main()

@@ -1,261 +1,33 @@
-"""``instrument(app)``: the one call that a service makes."""
+"""Outlives the supervisor by one moment, to end what the supervisor could not.
+
+Reads process groups from standard input, one a line: ``+1234`` to watch, ``-1234`` to forget. When the
+input ends - the supervisor is done, or was killed - every group still watched is killed. ``launch.py``
+ends the parts themselves; this ends the children that they started. Standard library only.
+"""
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import os
-import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from os import PathLike
-from typing import TYPE_CHECKING, Any, Final
-
-from opentelemetry import trace
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-
-from mobius_instrumentation.allowlist import AttributePolicy
-from mobius_instrumentation.errors import ConfigurationError
-from mobius_instrumentation.options import resolve
-from mobius_instrumentation.sampling import sampler_from_environment
-from mobius_instrumentation.stats import ExportStats
-from mobius_instrumentation.synthetic import SyntheticTraffic
-from mobius_instrumentation.zones import Zone, Zones, ZonesError, load_zones
-
-if TYPE_CHECKING:
-    from starlette.applications import Starlette
-
-    from mobius_instrumentation.exporter import KafkaSpanExporter
-
-__all__ = ["Instrumentation", "instrument"]
-
-_log: Final = logging.getLogger("mobius_instrumentation")
+import signal
+import sys
 
 
-class Instrumentation:
-    """What ``instrument()`` set up for one application.
-
-    Attributes
-    ----------
-    tracer_provider
-        Where the application's own spans belong:
-        ``instrumentation.tracer_provider.get_tracer(__name__)``. It is also the global provider, unless
-        there was one already. None when OpenTelemetry is disabled.
-    zone
-        Residency zone that gets the spans. None when OpenTelemetry is disabled.
-    """
-
-    def __init__(
-        self,
-        tracer_provider: TracerProvider | None = None,
-        zone: Zone | None = None,
-        exporter: KafkaSpanExporter | None = None,
-        synthetic: SyntheticTraffic | None = None,
-        shutdown_timeout: float = 5.0,
-    ) -> None:
-        self.tracer_provider = tracer_provider
-        self.zone = zone
-        self._exporter = exporter
-        self._synthetic = synthetic
-        self._timeout = shutdown_timeout
-
-    def stats(self) -> ExportStats:
-        """Exact account of the spans so far; see :class:`ExportStats`."""
-        if self._exporter is None or self._synthetic is None:
-            return ExportStats(accepted=0, sent=0, dropped={}, pending=0)
-        return replace(
-            self._exporter.stats(),
-            markers_rejected=self._synthetic.rejected,
-            unsampled=self._synthetic.unsampled,
-        )
-
-    def force_flush(self, timeout: float | None = None) -> bool:
-        """Wait until the broker has every span that ended so far.
-
-        Returns False when ``timeout`` seconds (default: the shutdown's) pass before. Never raises. It
-        blocks: call it from a thread, not from a coroutine.
-        """
-        if self._exporter is None:
-            return True
-        return self._exporter.force_flush((self._timeout if timeout is None else timeout) * 1000)
-
-    def shutdown(self, timeout: float | None = None) -> None:
-        """Flush within ``timeout`` seconds, then stop; spans that end later are dropped and counted.
-
-        Runs by itself at the end of the process. It blocks, as :meth:`force_flush` does.
-        """
-        if self._exporter is not None:
-            self._exporter.shutdown((self._timeout if timeout is None else timeout) * 1000)
+def main() -> None:
+    """Watch until the input ends."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    groups: set[int] = set()
+    for line in sys.stdin:
+        group = int(line[1:])
+        if line[0] == "+":
+            groups.add(group)
+        else:
+            groups.discard(group)
+    for group in groups:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
 
 
-def instrument(
-    app: Starlette,
-    *,
-    zones: Zones | str | PathLike[str] | None = None,
-    region: str | None = None,
-    service_name: str | None = None,
-    service_version: str | None = None,
-    environment: str | None = None,
-    instance_id: str | None = None,
-    synthetic_key: str | None = None,
-    attributes: Sequence[str] | None = None,
-    max_queue_spans: int | None = None,
-    max_queue_bytes: int | None = None,
-    max_batch_spans: int | None = None,
-    schedule_delay_ms: int | None = None,
-    shutdown_timeout_ms: int | None = None,
-    compression: str | None = None,
-    stats_file: str | None = None,
-    kafka_options: Mapping[str, Any] | None = None,
-) -> Instrumentation:
-    """Trace the requests of a FastAPI or Starlette application and send the spans to its zone.
-
-    Call it once, before the application serves: at module level after ``app = FastAPI()``. Call it
-    before other OpenTelemetry instrumentation, so that all use the stable HTTP conventions. Requests
-    never wait for the broker and never see an error of the export.
-
-    Every option may come from the environment; :data:`mobius_instrumentation.options.OPTIONS` and
-    docs/instrumentation.md have the table. ``OTEL_*`` variables keep their meaning.
-
-    Parameters
-    ----------
-    app
-        The application. Its middleware stack must not be built yet.
-    kafka_options
-        Further settings of ``kafka.KafkaProducer``: credentials, ``security_protocol``, ...
-
-    Raises
-    ------
-    ConfigurationError
-        The region or the residency map is missing or wrong, a variable cannot be read, or the
-        application serves already. Nothing was changed then.
-    """
-    arguments = {k: v for k, v in locals().items() if k not in ("app", "kafka_options")}
-    if _disabled():
-        _log.info("OpenTelemetry is disabled by the environment: nothing is traced or sent")
-        return Instrumentation()
-    settings = resolve(arguments, os.environ)
-    zone = _zone(settings["zones"], settings["region"])
-    _check_fresh(app)
-    exporter = _exporter(zone, settings, kafka_options)
-    synthetic = SyntheticTraffic(settings["synthetic_key"])
-    provider = _provider(settings, exporter)
-    timeout = settings["shutdown_timeout_ms"] / 1000
-    instrumentation = Instrumentation(provider, zone, exporter, synthetic, timeout)
-    _attach(app, instrumentation, synthetic)
-    return instrumentation
-
-
-def _disabled() -> bool:
-    return (
-        os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-        or os.environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() == "none"
-    )
-
-
-def _zone(source: Zones | str | PathLike[str] | None, region: str | None) -> Zone:
-    if source is None:
-        raise ConfigurationError(
-            "zones", "no residency map: pass zones=, or set MOBIUS_CONFIG to zones.toml"
-        )
-    if isinstance(source, Zones):
-        zones = source
-    else:
-        try:
-            zones = load_zones(source)
-        except ZonesError as error:
-            raise ConfigurationError("zones", str(error)) from error
-    known = f"regions of {zones.file}: {', '.join(zones.regions)}"
-    if not region:
-        raise ConfigurationError(
-            "region",
-            f"none given: pass region=, or set MOBIUS_REGION or cloud.region in OTEL_RESOURCE_ATTRIBUTES; {known}",
-        )
-    zone = zones.zone_of(region)
-    if zone is None:
-        raise ConfigurationError(
-            "region", f"{region!r} is in no zone, and spans are not sent to a guessed one; {known}"
-        )
-    return zone
-
-
-def _check_fresh(app: Starlette) -> None:
-    if app.middleware_stack is not None:
-        raise ConfigurationError(
-            "app",
-            "it serves already; call instrument(app) at module level, not in a lifespan or a request",
-        )
-    if getattr(app, "_is_instrumented_by_opentelemetry", False):
-        raise ConfigurationError(
-            "app", "OpenTelemetry instruments it already; call instrument(app) once"
-        )
-
-
-def _exporter(
-    zone: Zone, settings: Mapping[str, Any], kafka_options: Mapping[str, Any] | None
-) -> KafkaSpanExporter:
-    from mobius_instrumentation.buffer import Limits
-    from mobius_instrumentation.exporter import KafkaSpanExporter
-
-    return KafkaSpanExporter(
-        zone.kafka,
-        zone.spans_topic,
-        policy=AttributePolicy.with_extra(settings["attributes"]),
-        limits=Limits(
-            queue_spans=settings["max_queue_spans"],
-            queue_bytes=settings["max_queue_bytes"],
-            batch_spans=min(settings["max_batch_spans"], settings["max_queue_spans"]),
-            delay_seconds=settings["schedule_delay_ms"] / 1000,
-        ),
-        compression=None if settings["compression"] == "none" else settings["compression"],
-        kafka_options=kafka_options,
-        stats_file=settings["stats_file"],
-        shutdown_timeout_millis=settings["shutdown_timeout_ms"],
-    )
-
-
-def _provider(settings: Mapping[str, Any], exporter: KafkaSpanExporter) -> TracerProvider:
-    from mobius_instrumentation.processor import ExportingProcessor
-
-    given = {
-        "service.name": settings["service_name"],
-        "service.version": settings["service_version"],
-        "cloud.region": settings["region"],
-        "deployment.environment.name": settings["environment"],
-        "service.instance.id": settings["instance_id"] or str(uuid.uuid4()),
-    }
-    resource = Resource.create({name: value for name, value in given.items() if value})
-    if not settings["service_name"]:
-        _log.warning(
-            "the service has no name: its spans go under %r; pass service_name= or set OTEL_SERVICE_NAME",
-            resource.attributes.get("service.name"),
-        )
-    # The exporter has its own exit handler, which must run before the Kafka client's.
-    provider = TracerProvider(
-        sampler=sampler_from_environment(os.environ), resource=resource, shutdown_on_exit=False
-    )
-    provider.add_span_processor(ExportingProcessor(exporter))
-    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-        trace.set_tracer_provider(provider)
-    else:
-        _log.info(
-            "a global tracer provider exists already and stays; only requests of this app are sent"
-        )
-    return provider
-
-
-def _attach(app: Starlette, instrumentation: Instrumentation, synthetic: SyntheticTraffic) -> None:
-    # Read once, when the first OpenTelemetry instrumentation initialises; what the user set stays.
-    os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
-    from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
-
-    from mobius_instrumentation.lifespan import FlushAtShutdown
-
-    app.add_middleware(FlushAtShutdown, flush=instrumentation.force_flush)
-    FastAPIInstrumentor.instrument_app(
-        app,  # type: ignore[arg-type]  # it needs no more than a Starlette application
-        tracer_provider=instrumentation.tracer_provider,
-        server_request_hook=synthetic.on_request,
-        # A span for each ASGI message would triple the spans of a request and say little.
-        exclude_spans=["receive", "send"],
-    )
+if __name__ == "__main__":
+    main()
