@@ -34,7 +34,7 @@ from mobius_pipeline.errors import MobiusError, UsageError
 __all__ = ["Period", "RegionHistory", "draw_region", "main", "messages", "push_history"]
 
 _HOUR_NS: Final = 3_600_000_000_000
-_SLAB_NS: Final = 300_000_000_000
+_SLAB_NS: Final = 150_000_000_000
 _RELEASE_HOURS: Final = 6.0
 _SCOPE: Final = "mobius_infra.demo.history"
 
@@ -84,7 +84,8 @@ def draw_region(region: str, period: Period, seed: int) -> RegionHistory:
 def messages(histories: list[RegionHistory], period: Period) -> Iterator[tuple[bytes, int]]:
     """OTLP messages in the order of time, each with its number of spans.
 
-    One message holds five minutes of one service, release and region: few and big, as brokers like them.
+    One message holds 150 s of one service, release and region: few and big, as brokers
+    like them, yet in bursts under the 1 MB that Kafka takes by default.
     """
     edges = np.arange(period.start_ns, period.end_ns + _SLAB_NS, _SLAB_NS)
     groups: dict[tuple[str, str, str], list[tuple[SpanRows, list[int]]]] = {}
