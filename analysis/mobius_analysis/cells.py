@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mobius_analysis.correlate import Cell, SideSummary, correlate, name_ratio
 from mobius_analysis.intervals import wilson
 from mobius_analysis.ratio import MARGIN
+from mobius_analysis.reported import load_reported
 from mobius_analysis.rollup import Only, Window, load_rollup
 from mobius_analysis.verdicts import HEADLINE, QUANTILES, name_of
 from mobius_instrumentation.zones import Zone
@@ -67,7 +68,9 @@ def load_cells(
     """
     whole = Window.of(since, until)
     frame = load_rollup(client, whole, Only(environment=environment or ""))
-    return CorrelationResult(zone.name, whole, correlate(frame, whole.cut(window), margin=margin))
+    reported = load_reported(client, whole, environment=environment or "")
+    cells = correlate(frame, whole.cut(window), reported=reported, margin=margin)
+    return CorrelationResult(zone.name, whole, cells)
 
 
 def merge_documents(results: Sequence[CorrelationResult]) -> dict[str, Any]:
@@ -136,6 +139,8 @@ def note_of(cell: Cell) -> str:
 def _notes(cell: Cell) -> Iterable[str]:
     if cell.synthetic.requests and cell.vantage == "client":
         yield "test measured at the client, production at the server: the test's time includes the network"
+    if cell.synthetic.reported:
+        yield "the test's file holds percentiles only: compared as they are, without an interval"
     if cell.verdict in {"optimistic", "pessimistic"}:
         yield ", ".join(name_ratio(q, cell.ratios[q]) for q in HEADLINE if q in cell.ratios)
     for q in HEADLINE:
@@ -152,7 +157,8 @@ def _notes(cell: Cell) -> Iterable[str]:
             yield f"only {side.minutes} min of {name}: its requests are taken as independent"
         if side.sampled:
             yield f"{name} is sampled: {side.requests:,} requests stand for {side.weight:,.0f}"
-        if short := [name_of(q) for q, found in estimates.items() if found.bounds.low is None]:
+        short = [name_of(q) for q, found in estimates.items() if found.bounds.low is None]
+        if short and not side.reported:
             yield f"not enough {name} data for an interval of {' and '.join(short)}"
 
 

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+import numpy as np
 import polars as pl
 
 from mobius_analysis.clusters import Clusters
-from mobius_analysis.intervals import Estimate, estimate
+from mobius_analysis.intervals import Bounds, Estimate, estimate
 from mobius_analysis.ratio import MARGIN, Ratio, ratio, shared_correlation
+from mobius_analysis.reported import Reported
 from mobius_analysis.rollup import CELL, Window, clusters_of
 from mobius_analysis.verdicts import (
     HEADLINE,
@@ -38,6 +40,7 @@ class SideSummary:
 
     ``requests`` and ``errors`` count measured requests, ``weight`` what they stand for; ``answered``
     are those whose latency counts, in ``minutes`` minutes, and ``seconds`` the time they took together.
+    ``reported``: only a tool's percentiles are known.
     """
 
     requests: int = 0
@@ -47,6 +50,7 @@ class SideSummary:
     minutes: int = 0
     seconds: float = 0.0
     sampled: bool = False
+    reported: bool = False
     estimates: Mapping[float, Estimate] | None = None
 
     def estimate(self, q: float) -> Estimate | None:
@@ -80,7 +84,11 @@ class Cell:
 
 
 def correlate(
-    frame: pl.DataFrame, windows: Sequence[Window], *, margin: float = MARGIN
+    frame: pl.DataFrame,
+    windows: Sequence[Window],
+    *,
+    reported: Sequence[Reported] = (),
+    margin: float = MARGIN,
 ) -> tuple[Cell, ...]:
     """Compare both sides of every endpoint x region x window.
 
@@ -90,6 +98,9 @@ def correlate(
         Rows of :func:`mobius_analysis.rollup.load_rollup`.
     windows
         Windows that do not overlap; all their cells are one family for the correction of claims.
+    reported
+        Runs of which only percentiles are known, the earliest first. The last one of a window stands in
+        for an endpoint that has no other test, without intervals and hence without a claim.
     margin
         Ratio up to which a test still counts as telling the truth.
 
@@ -98,11 +109,7 @@ def correlate(
     tuple of Cell
         Sorted by window, service, route, method and region.
     """
-    cells = [
-        _measure(subject, window, rows)
-        for window in windows
-        for subject, rows in _cells_of(frame, window)
-    ]
+    cells = [cell for window in windows for cell in _measure_window(frame, window, reported)]
     return tuple(sorted(_judge_family(cells, margin), key=_order))
 
 
@@ -110,22 +117,28 @@ def _order(cell: Cell) -> tuple[object, ...]:
     return cell.window.start, cell.service, cell.route, cell.method, cell.region
 
 
-def _cells_of(
-    frame: pl.DataFrame, window: Window
-) -> Iterator[tuple[tuple[str, ...], pl.DataFrame]]:
+def _measure_window(
+    frame: pl.DataFrame, window: Window, reported: Sequence[Reported]
+) -> Iterator[Cell]:
     first, end = window.minutes
     inside = frame.filter(pl.col("minute").is_between(first, end, closed="left"))
-    if not inside.is_empty():
-        yield from inside.partition_by(CELL, as_dict=True, maintain_order=True).items()
+    groups = inside.partition_by(CELL, as_dict=True, maintain_order=True) if inside.height else {}
+    stand_in = {one.subject: one for one in reported if window.start <= one.start < window.end}
+    for subject in [*groups, *(stand_in.keys() - groups.keys())]:
+        yield _measure(subject, window, groups.get(subject, inside.clear()), stand_in.get(subject))
 
 
-def _measure(subject: tuple[str, ...], window: Window, rows: pl.DataFrame) -> Cell:
+def _measure(
+    subject: tuple[str, ...], window: Window, rows: pl.DataFrame, reported: Reported | None
+) -> Cell:
     region, service, method, route = subject
     real = rows.filter((pl.col("source") == "real") & (pl.col("vantage") == "server"))
     test = rows.filter(pl.col("source") == "synthetic")
     vantage = pick_vantage(test)
     production, y = summarise(real)
     synthetic, x = summarise(test.filter(pl.col("vantage") == vantage))
+    if test.is_empty() and reported is not None:
+        synthetic = _as_reported(reported)
     return Cell(
         region=region,
         service=service,
@@ -141,6 +154,29 @@ def _measure(subject: tuple[str, ...], window: Window, rows: pl.DataFrame) -> Ce
         verdict="inconclusive",
         needs=None,
         family=0,
+    )
+
+
+def _as_reported(reported: Reported) -> SideSummary:
+    """What a tool's own percentiles tell: values without intervals."""
+    return SideSummary(
+        requests=reported.requests,
+        errors=reported.failed,
+        weight=float(reported.requests),
+        answered=reported.requests - reported.failed,
+        reported=True,
+        estimates={
+            q: Estimate(
+                Bounds(value),
+                Bounds(value),
+                np.empty(0),
+                None,
+                drift=False,
+                missing=0,
+                independent=False,
+            )
+            for q, value in reported.seconds.items()
+        },
     )
 
 
@@ -180,12 +216,12 @@ def summarise(
 def _ratios(
     production: SideSummary, y: Clusters | None, synthetic: SideSummary, x: Clusters | None
 ) -> Iterator[tuple[float, Ratio]]:
-    if y is None or x is None:
-        return
     for q in QUANTILES:
         above, below = production.estimate(q), synthetic.estimate(q)
-        if above is not None and below is not None:
-            yield q, ratio(above, below, shared_correlation(y, above, x, below))
+        if above is None or below is None:
+            continue
+        shared = 0.0 if y is None or x is None else shared_correlation(y, above, x, below)
+        yield q, ratio(above, below, shared)
 
 
 def _judge_family(cells: Sequence[Cell], margin: float) -> Iterator[Cell]:
@@ -214,6 +250,13 @@ def _judge_family(cells: Sequence[Cell], margin: float) -> Iterator[Cell]:
 
 def _needs(cell: Cell, margin: float) -> Needs:
     """Whatever the headline quantile asks for that is hardest to settle."""
+    if cell.synthetic.reported:
+        return Needs(
+            "synthetic",
+            None,
+            None,
+            "results request by request: percentiles alone have no interval",
+        )
     samples: dict[Side, Sample] = {
         "production": Sample(cell.production.answered, cell.production.minutes),
         "synthetic": Sample(cell.synthetic.answered, cell.synthetic.minutes),

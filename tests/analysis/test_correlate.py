@@ -10,6 +10,7 @@ import polars as pl
 
 from mobius_analysis.cells import CorrelationResult, cell_document, note_of
 from mobius_analysis.correlate import Cell, correlate
+from mobius_analysis.reported import Reported
 from mobius_analysis.rollup import Window
 from mobius_analysis.testing import Requests, loaded, lognormal, rollup_rows
 
@@ -184,3 +185,39 @@ def test_no_traffic_is_no_error() -> None:
     document = CorrelationResult("eu", WINDOW, correlate(empty, [WINDOW])).document()
     assert document["cells"] == []
     assert document["coverage"]["requests_share"] is None
+
+
+def told(requests: int, **milliseconds: float) -> Reported:
+    return Reported(
+        subject=("eu-west-1", "storefront", "GET", "/"),
+        run="r1",
+        start=START + timedelta(minutes=5),
+        requests=requests,
+        failed=1,
+        seconds={0.5: milliseconds["p50"] / 1000, 0.95: milliseconds["p95"] / 1000},
+    )
+
+
+def test_percentiles_alone_are_compared_without_an_interval_and_claim_nothing() -> None:
+    earlier, later = told(10, p50=5, p95=6), told(5000, p50=25, p95=50)
+    (cell,) = correlate(frame(requests(1)), [WINDOW], reported=[earlier, later])
+    assert cell.verdict == "inconclusive"
+    document = cell_document("eu", cell)
+    assert document["synthetic"]["p50_ms"] == {"value": 25.0, "low": None, "high": None}
+    assert document["synthetic"]["p99_ms"] is None
+    assert document["ratio"]["p50"]["low"] is None
+    assert 1.9 < document["ratio"]["p50"]["value"] < 2.1
+    assert document["errors"]["synthetic"]["value"] == 0.0002
+    assert document["needs"]["requests"] is None
+    assert "percentiles only" in document["note"]
+    assert "not enough synthetic data" not in document["note"]
+
+
+def test_percentiles_alone_give_way_to_requests_and_may_stand_without_users() -> None:
+    test = replace(requests(2, rate=20), source="synthetic")
+    (cell,) = correlate(frame(requests(1), test), [WINDOW], reported=[told(5000, p50=25, p95=50)])
+    assert (cell.verdict, cell.synthetic.reported) == ("representative", False)
+    (cell,) = correlate(frame(requests(1)).clear(), [WINDOW], reported=[told(5, p50=25, p95=50)])
+    assert cell.verdict == "unvisited"
+    before = [Window(START - timedelta(hours=2), START)]
+    assert correlate(frame(requests(1)), before, reported=[told(5, p50=25, p95=50)]) == ()

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import polars as pl
 import pytest
-import typer
 from clickhouse_connect.driver.client import Client
-from typer.testing import CliRunner
 
-from mobius_analysis import commands
 from mobius_analysis.cells import load_cells
 from mobius_analysis.changes import load_changes
 from mobius_analysis.findings import load_open
 from mobius_analysis.jobs import run_job
+from mobius_analysis.reported import load_reported
 from mobius_analysis.rollup import SERIES, Only, Window, load_rollup, query
-from mobius_analysis.schedule import run_regularly
 from mobius_analysis.series import (
     bin_minutes,
     distribution,
@@ -36,101 +27,13 @@ from mobius_analysis.series import (
 )
 from mobius_analysis.testing import (
     Requests,
-    drifting_load,
     insert_rollup,
     loaded,
-    lognormal,
     rollup_rows,
 )
-from mobius_instrumentation.zones import Zone
-from mobius_pipeline.errors import DependencyError, MobiusError
-from mobius_pipeline.migrate import migrate
-from mobius_pipeline.store import Purpose, connect
+from tests.analysis.conftest import END, HOURS, REGIONS, RELEASE, START, Shop, story
 
 pytestmark = pytest.mark.store
-
-HOURS = 12
-END = datetime(2026, 3, 1, 12, tzinfo=UTC)
-START = END - timedelta(hours=HOURS)
-RELEASE = END - timedelta(hours=4)
-REGIONS = ("eu-central-1", "eu-west-1")
-
-
-def story(region: str, seed: int) -> Iterator[Requests]:
-    """Five endpoints: the test of each lies in its own way, or not at all."""
-    rng = np.random.default_rng(seed)
-    T = HOURS * 60
-    load = drifting_load(rng, T, 0.6, 0.03)
-    released = np.arange(T) >= (RELEASE - START) / timedelta(minutes=1)
-    runs = np.arange(T) % 15 < 3
-    cold = 1.8 if region == "eu-central-1" else 1.0
-
-    def both(method: str, route: str, users: np.ndarray, test: float | None) -> Iterator[Requests]:
-        sides = [("real", users, 30.0, np.ones(T, bool))]
-        if test is not None:
-            sides.append(("synthetic", np.full(T, test), 30.0, runs))
-        for source, median, rate, present in sides:
-            minutes, seconds = lognormal(
-                rng, START, load + np.log(median), rate=rate, median=1.0, sigma=0.4, present=present
-            )
-            after = released[minutes - int(START.timestamp() // 60)]
-            for version, part in (("1.4.0", ~after), ("1.5.0", after)):
-                yield Requests(
-                    minutes[part],
-                    seconds[part],
-                    route=route,
-                    region=region,
-                    method=method,
-                    source=source,  # type: ignore[arg-type]  # one of the two above
-                    version=version,
-                    test_run="nightly" if source == "synthetic" else "",
-                )
-
-    yield from both("GET", "/products/{product_id}", np.full(T, 0.06), 0.06)
-    yield from both("GET", "/search", np.full(T, 0.04 * cold), 0.04)
-    yield from both("POST", "/checkout", np.full(T, 0.05), 0.11)
-    yield from both("GET", "/orders/{order_id}", np.full(T, 0.04), None)
-    yield from both("GET", "/recommendations", np.where(released, 0.07, 0.05), 0.05)
-
-
-@pytest.fixture(scope="module")
-def shop() -> pl.DataFrame:
-    groups = [group for seed, region in enumerate(REGIONS) for group in story(region, seed)]
-    return rollup_rows(groups)
-
-
-@dataclass
-class Shop:
-    zone: Zone
-    client: Client
-
-
-@contextmanager
-def store_of(url: str, rows: pl.DataFrame | None = None) -> Iterator[Shop]:
-    """A zone with a migrated database of its own; no broker, which these tests do not need."""
-    name = f"eu_{uuid4().hex[:8]}"
-    zone = Zone(name, REGIONS, ("127.0.0.1:1",), url, f"rum_{name}")
-    migrate(zone)
-    client = connect(zone, Purpose.ANALYSIS)
-    if rows is not None:
-        insert_rollup(client, rows)
-    yield Shop(zone, client)
-    client.command(f"DROP DATABASE `{zone.database}`")
-    client.close()
-
-
-@pytest.fixture
-def stored(store_server: str, shop: pl.DataFrame) -> Iterator[Shop]:
-    """A store that the test may change."""
-    with store_of(store_server, shop) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def settled(store_server: str, shop: pl.DataFrame) -> Iterator[Shop]:
-    """The same for tests that only read."""
-    with store_of(store_server, shop) as made:
-        yield made
 
 
 def test_the_store_merges_as_the_pure_code_does(settled: Shop, shop: pl.DataFrame) -> None:
@@ -143,12 +46,6 @@ def test_the_store_merges_as_the_pure_code_does(settled: Shop, shop: pl.DataFram
         assert there[column].to_list() == here[column].to_list()
     assert there["buckets"].to_list() == here["buckets"].to_list()
     assert there["weights"].to_list() == here["weights"].to_list()
-
-
-@pytest.fixture
-def empty(store_server: str) -> Iterator[Shop]:
-    with store_of(store_server) as made:
-        yield made
 
 
 def test_versions_and_status_classes_merge_and_failures_do_not(empty: Shop) -> None:
@@ -236,19 +133,16 @@ def open_findings(client: Client) -> dict[str, tuple[Any, ...]]:
 def test_findings_are_saved_once_and_closed_when_they_no_longer_hold(stored: Shop) -> None:
     run_job(stored.zone, START, END, now=END)
     first = open_findings(stored.client)
-    assert sorted(first.values()) == sorted(
+    # Slower by 40 % for a third of the time: what the whole window says of them may go either way.
+    told = [
+        about for about in first.values() if about[::2] != ("optimistic_test", "/recommendations")
+    ]
+    assert sorted(told) == sorted(
         [
             ("optimistic_test", "eu-central-1", "/search"),
             *(("blind_spot", region, "/recommendations") for region in REGIONS),
             *(("pessimistic_test", region, "/checkout") for region in REGIONS),
             *(("untested_endpoint", region, "/orders/{order_id}") for region in REGIONS),
-            *(
-                (kind, region, "/recommendations")
-                for kind, region in (
-                    (f[0], f[1]) for f in first.values() if f[2] == "/recommendations"
-                )
-                if kind == "optimistic_test"
-            ),
         ]
     )
     assert all(finding.evidence for finding in load_open(stored.client))
@@ -389,93 +283,34 @@ def test_exemplars_are_the_stored_requests_nearest_to_a_latency(stored: Shop) ->
     assert found[0].start == END - timedelta(minutes=5)
 
 
-# The commands.
-
-
-@pytest.fixture
-def zones_toml(stored: Shop, tmp_path: Path) -> Path:
-    zone = stored.zone
-    file = tmp_path / "zones.toml"
-    file.write_text(
-        f"[zones.{zone.name}]\nregions = {list(zone.regions)!r}\nkafka = {list(zone.kafka)!r}\n"
-        f'clickhouse = "{zone.clickhouse}"\ndatabase = "{zone.database}"\n'.replace("'", '"')
-    )
-    return file
-
-
-def run(*arguments: str) -> tuple[int, str]:
-    app = typer.Typer()
-    commands.register(app)
-    result = CliRunner().invoke(app, list(arguments))
-    if isinstance(result.exception, MobiusError):
-        return result.exception.exit_code, str(result.exception)
-    return result.exit_code, result.stdout
-
-
-def test_the_command_prints_one_document_that_equals_the_library(
-    stored: Shop, zones_toml: Path
-) -> None:
-    times = ("--since", "2026-03-01T00:00:00Z", "--until", "2026-03-01T12:00:00Z")
-    code, out = run("correlate", "--config", str(zones_toml), *times, "--json")
-    assert code == 0
-    assert json.loads(out) == load_cells(stored.client, stored.zone, START, END).document()
-    code, out = run("correlate", "--config", str(zones_toml), *times, "--no-save", "--window", "6h")
-    assert code == 0
-    assert "optimistic" in out
-    assert "2 untested" not in out
-    assert "4 untested" in out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "problem"),
-    [
-        (("--since", "yesterday"), "--since"),
-        (("--window", "soon"), "--window"),
-        (("--window", "90s"), "--window"),
-        (("--window", "0h"), "--window"),
-        (("--since", "30d", "--window", "1m"), "--window"),
-        (("--since", "2026-03-01", "--until", "2026-02-01"), "--since"),
-        (("--zone", "mars"), "--zone"),
-    ],
-)
-def test_bad_input_is_named_before_a_store_is_asked(
-    tmp_path: Path, arguments: tuple[str, ...], problem: str
-) -> None:
-    zones_toml = tmp_path / "zones.toml"
-    zones_toml.write_text(
-        '[zones.eu]\nregions = ["eu-west-1"]\nkafka = ["127.0.0.1:1"]\nclickhouse = "http://127.0.0.1:1"\n'
-    )
-    code, text = run("correlate", "--config", str(zones_toml), *arguments)
-    assert code == 2
-    assert problem in text
-
-
-def test_a_store_that_is_away_is_named(settled: Shop) -> None:
-    away = replace(settled.zone, clickhouse="http://127.0.0.1:1")
-    with pytest.raises(DependencyError, match="does not answer") as caught:
-        run_job(away, START, END, now=END)
-    assert caught.value.exit_code == 3
-
-
-def test_the_schedule_runs_each_zone_and_survives_a_store_that_is_away(stored: Shop) -> None:
-    away = replace(stored.zone, name="away", clickhouse="http://127.0.0.1:1")
-    stop = threading.Event()
-
-    class Log(io.StringIO):
-        def flush(self) -> None:
-            text = self.getvalue()
-            if " cells, " in text and "away" in text:
-                stop.set()
-
-    log = Log()
-    thread = threading.Thread(
-        target=run_regularly,
-        args=((stored.zone, away), timedelta(hours=1), END - START, stop),
-        kwargs={"log": log, "clock": lambda: END},
-    )
-    thread.start()
-    assert stop.wait(30)
-    thread.join(30)
-    assert not thread.is_alive()
-    assert f"correlate {stored.zone.name}: 10 cells" in log.getvalue()
-    assert query(stored.client, "SELECT count() FROM correlations").item() == 10
+def test_a_run_of_percentiles_alone_is_read_from_its_summary(empty: Shop) -> None:
+    endpoint = {
+        "method": "GET",
+        "route": "/search",
+        "service": "storefront",
+        "requests": 90,
+        "failed": 2,
+    }
+    endpoint |= {"p50_ms": 20.0, "p95_ms": 50.0, "p99_ms": None}
+    nowhere = {**endpoint, "route": None}
+    for run, kind in (("r1", "as_reported"), ("r2", "answered")):
+        summary = {"percentiles": kind, "endpoints": [endpoint, nowhere]}
+        empty.client.insert(
+            "synthetic_runs",
+            [[run, run * 32, "eu-west-1", START, START, 90, 2, json.dumps(summary)]],
+            column_names=[
+                "run",
+                "digest",
+                "region",
+                "start",
+                "end",
+                "requests",
+                "failed",
+                "summary",
+            ],
+        )
+    (found,) = load_reported(empty.client, Window.of(START, END))
+    assert (found.run, found.subject) == ("r1", ("eu-west-1", "storefront", "GET", "/search"))
+    assert found.seconds == {0.5: 0.02, 0.95: 0.05}
+    (cell,) = load_cells(empty.client, empty.zone, START, END).cells
+    assert (cell.verdict, cell.synthetic.requests) == ("unvisited", 90)
