@@ -8,6 +8,9 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --fork-st
 	--no-emit-package mobius-instrumentation \
 	--custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
+# Some environments forbid bytecode; without it each of the stack's processes compiles thousands of files anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help venv up test check format bench soak lock clean
 
@@ -26,6 +29,7 @@ venv: .venv/.stamp ## Install what is needed into .venv, and nothing else
 	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/uv.txt requirements/dev.txt || \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e ./instrumentation -e .
+	$(BIN)/python -m compileall -q -j 0 .venv/lib instrumentation pipeline analysis dashboards infra || true
 	@touch $@
 
 up: venv ## Start the local stack with demo services, traffic and dashboard
