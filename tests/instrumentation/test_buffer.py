@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from mobius_instrumentation.buffer import Batch, Limits, SpanBuffer
+from mobius_instrumentation.buffer import _SPAN_OVERHEAD_BYTES, Batch, Limits, SpanBuffer
 from mobius_instrumentation.wire import EncodedSpan, Group
 
 GROUP = Group(b"", b"")
@@ -32,6 +32,7 @@ class BufferMachine(RuleBasedStateMachine):
         self.buffer = SpanBuffer(LIMITS, lambda: 0.0)
         self.next = 0
         self.refused: set[int] = set()
+        self.sizes: dict[int, int] = {}
         self.waiting: list[int] = []
         self.flying: list[Batch] = []
         self.returned: list[Batch] = []
@@ -41,6 +42,7 @@ class BufferMachine(RuleBasedStateMachine):
     @rule(size=st.integers(0, 1000))
     def put(self, size: int) -> None:
         number, self.next = self.next, self.next + 1
+        self.sizes[number] = 4 + size + _SPAN_OVERHEAD_BYTES
         if self.buffer.put(encoded(number, size)):
             self.waiting.append(number)
         else:
@@ -101,8 +103,11 @@ class BufferMachine(RuleBasedStateMachine):
     @invariant()
     def the_bounds_hold(self) -> None:
         assert self.buffer._pending <= LIMITS.queue_spans
-        assert 0 <= self.buffer._bytes <= LIMITS.queue_bytes
-        assert 0 <= self.buffer._queued_bytes <= self.buffer._bytes
+        held = [number for b in [*self.flying, *self.returned] for number in ids(b)]
+        queued = sum(self.sizes[number] for number in self.waiting)
+        assert self.buffer._queued_bytes == queued
+        assert self.buffer._bytes == queued + sum(self.sizes[number] for number in held)
+        assert self.buffer._bytes <= LIMITS.queue_bytes
         assert len(self.buffer._outstanding) <= LIMITS.in_flight
 
 

@@ -131,6 +131,17 @@ def test_true_one_and_one_point_nought_are_not_confused() -> None:
     assert [(type(v), v) for v in found] == [(type(v), v) for v in values]
 
 
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from([1, 2, "1", "2", True])), max_size=12)
+)
+def test_a_remembered_attribute_is_the_one_that_was_meant(pairs: list[tuple[str, Any]]) -> None:
+    encoder = SpanEncoder(AttributePolicy(frozenset("ab")))
+    spans = [encoder.span(span(attributes={key: value}))[0] for key, value in pairs]
+    found = [s.attributes for s in decode_request(build_request(spans))]
+    assert found == [{key: value} for key, value in pairs]
+    assert [[*map(type, f.values())] for f in found] == [[type(value)] for _, value in pairs]
+
+
 def test_spans_stand_under_their_own_resource_and_scope() -> None:
     resources = [Resource({"service.name": name}) for name in ("one", "two")]
     scopes = [InstrumentationScope("x"), InstrumentationScope("y", "3")]
