@@ -40,7 +40,7 @@ _CLOCK: Final = (
     "utcFormat(datum.value, '%b %d') : utcFormat(datum.value, '%H:%M')"
 )
 # A chart's height includes its axis, its labels and its title.
-_AXIS_HEIGHT: Final = 58
+_AXIS_HEIGHT: Final = 66
 _RATIO_TICKS: Final = (0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 
 
@@ -231,7 +231,7 @@ def _release_rules(releases: Rows, x: alt.X, colours: Palette) -> list[alt.Chart
 
 
 def ratio_forest(
-    rows: Rows, colours: Palette, *, label_title: str = "", row_height: int = 44
+    rows: Rows, colours: Palette, *, label_title: str = "", row_height: int = 46
 ) -> alt.LayerChart:
     """Draw ratios production / tests with their 95 % intervals beside the band in which both are the same.
 
@@ -247,7 +247,7 @@ def ratio_forest(
     y = alt.Y(
         "label:N",
         sort=order,
-        scale=alt.Scale(domain=order),
+        scale=alt.Scale(domain=order, paddingOuter=0.35),
         axis=alt.Axis(
             title=label_title or None,
             domain=False,
@@ -294,11 +294,14 @@ def ratio_forest(
             alt.Tooltip("text:N", title="Ratio, 95 % interval"),
         ],
     )
-    text = base.mark_text(baseline="bottom", dy=-9, fontSize=12, color=colours.ink).encode(
-        y=y, x=x, text="text:N"
+    words = base.mark_text(baseline="bottom", dy=-9, fontSize=12, color=colours.ink)
+    # A halo of the ground's colour keeps the words readable across the band and its line.
+    halo = base.mark_text(
+        baseline="bottom", dy=-9, fontSize=12, stroke=colours.ground, strokeWidth=4, opacity=0.85
     )
+    texts = [layer.encode(y=y, x=x, text="text:N") for layer in (halo, words)]
     return _finish(
-        [margin, same, bar, dot, text], colours, max(1, len(order)) * row_height + _AXIS_HEIGHT
+        [margin, same, *texts, bar, dot], colours, max(1, len(order)) * row_height + _AXIS_HEIGHT
     )
 
 

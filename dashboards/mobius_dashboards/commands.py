@@ -59,7 +59,7 @@ def streamlit_command(port: int) -> list[str]:
     return [
         sys.executable,
         "-m",
-        "streamlit",
+        "mobius_dashboards.serve",
         "run",
         str(Path(__file__).with_name("app.py")),
         "--server.address=127.0.0.1",

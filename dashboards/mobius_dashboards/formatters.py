@@ -136,6 +136,8 @@ def window(since: datetime, until: datetime) -> str:
         span = f"{length // timedelta(days=1)} d"
     elif length % timedelta(hours=1) == timedelta(0):
         span = f"{length // timedelta(hours=1)} h"
-    else:
+    elif length < timedelta(hours=3):
         span = f"{round(length / timedelta(minutes=1))} min"
+    else:
+        span = f"{length / timedelta(hours=1):.1f} h"
     return f"{span} to {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

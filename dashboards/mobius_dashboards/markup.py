@@ -127,14 +127,14 @@ def exact(interval: Mapping[str, Any] | None, text: str) -> str:
 
 
 def ratio_domain(ratios: Iterable[Mapping[str, Any] | None]) -> float:
-    """Return the largest factor that the small ratio plots of one table show, at least 1.5, at most 8."""
+    """Return the largest factor that the small ratio plots of one table show: 1.5 to 4; more stands at the edge."""
     most = 1.5
     for interval in ratios:
         for key in ("value", "low", "high"):
             value = (interval or {}).get(key)
             if value and value > 0:
                 most = max(most, value * 1.08, 1.08 / value)
-    return min(most, 8.0)
+    return min(most, 4.0)
 
 
 def interval_bar(interval: Mapping[str, Any] | None, verdict: str, domain: float) -> str:

@@ -94,17 +94,17 @@ def remedy(cell: Cell) -> str:
     needs = cell.get("needs") or {}
     match cell["verdict"]:
         case "inconclusive":
-            return str(needs.get("text") or "More requests on both sides.")
+            return str(needs.get("text") or "more requests on both sides")
         case "untested":
-            return "A test that requests it."
+            return "add a test that requests it"
         case "unvisited":
-            return "Nothing: no user requests it."
+            return "nothing: no user requests it"
         case "optimistic":
-            return "Let the test do what users do: their data, cache and mix."
+            return "make the test as hard as real use"
         case "pessimistic":
-            return "Let the test do no more than users do."
+            return "make the test as light as real use"
         case _:
-            return "Nothing."
+            return "nothing"
 
 
 def endpoint_headline(cell: Cell) -> str:
@@ -161,7 +161,7 @@ def why(cell: Cell) -> list[str]:
         lines.append(
             "The intervals of the ratio neither stay within ± 10 % nor leave it: with these data, both are possible."
         )
-        lines.append(f"What would settle it: {remedy(cell)}")
+        lines.append(f"What would settle it: {remedy(cell)}.")
     elif verdict == "untested":
         lines.append(
             f"Users sent {formatters.count(production['requests'])} requests here in this window and no test sent any. "

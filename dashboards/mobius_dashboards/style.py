@@ -8,13 +8,13 @@ __all__ = ["css"]
 
 _RULES = """
 .stSidebar [data-testid="stSidebarHeader"]{height:2.2rem;margin:0}.stSidebar [data-testid="stButtonGroup"] button{padding:.2rem .1rem;min-width:0}.stSidebar [data-testid="stButtonGroup"] button p{font-size:.86rem}
-.stMainBlockContainer{max-width:1320px;padding-top:3.2rem;padding-bottom:4rem}
+.stMainBlockContainer{max-width:1360px;padding:3.2rem 2.6rem 4rem}
 .mr-num,.mr-table td.num,.mr-table th.num,.mr-facts dd,.mr-iv+span{font-variant-numeric:tabular-nums}
 .mr-crumbs{color:var(--muted);font-size:.87rem;margin-bottom:.3rem}
 .mr-crumbs a{color:var(--link);text-decoration:none}.mr-crumbs a:hover{text-decoration:underline}
 .mr-head{font-size:1.85rem;line-height:1.22;font-weight:650;letter-spacing:-.012em;margin:0 0 .35rem;color:var(--ink);text-wrap:balance}
 .mr-sub{color:var(--muted);font-size:.95rem;margin:0;line-height:1.5}
-.mr-eyebrow{font-size:1.05rem;margin:0 0 .45rem;color:var(--ink);display:flex;gap:.7rem;align-items:baseline}
+.mr-eyebrow{font-size:1.05rem;margin:0 0 .45rem;color:var(--ink)}.mr-eyebrow .mr-chip{margin-left:.6rem}.mr-eyebrow .mr-method{font-size:.85rem}
 .mr-dense td,.mr-dense th{padding:.32rem .6rem!important;font-size:.87rem}
 .mr-h2{font-size:1.12rem;font-weight:650;margin:1.5rem 0 .15rem;color:var(--ink)}
 .mr-lead{color:var(--muted);font-size:.9rem;margin:0 0 .6rem;line-height:1.45;max-width:80ch}
@@ -25,12 +25,12 @@ _RULES = """
 .mr-route{font-weight:600;overflow-wrap:anywhere}
 .mr-scroll{overflow-x:auto;border:1px solid var(--line);border-radius:8px}
 .mr-table{border-collapse:collapse;width:100%;font-size:.92rem;margin:0!important}
-.mr-table th{text-align:left;font-weight:500;color:var(--muted);font-size:.8rem;padding:.5rem .75rem;border:0;border-bottom:1px solid var(--line);background:var(--raised);white-space:nowrap}
-.mr-table td{padding:.5rem .75rem;border:0;border-top:1px solid var(--line);vertical-align:middle;color:var(--ink)}
+.mr-table th{text-align:left;font-weight:500;color:var(--muted);font-size:.8rem;padding:.42rem .7rem;border:0;border-bottom:1px solid var(--line);background:var(--raised);white-space:nowrap}
+.mr-table td{padding:.42rem .7rem;border:0;border-top:1px solid var(--line);vertical-align:middle;color:var(--ink)}
 .mr-table tbody tr:first-child td{border-top:0}
 .mr-table .num{text-align:right;white-space:nowrap}
 .mr-table .nowrap{white-space:nowrap}
-.mr-table .ep{min-width:200px}.mr-table .need{min-width:190px;max-width:250px;font-size:.84rem;color:var(--muted);line-height:1.35}
+.mr-table .ep{min-width:200px}.mr-table td.ep small{margin-left:.4rem}.mr-table .need{min-width:170px;max-width:240px;font-size:.84rem;color:var(--muted);line-height:1.35}
 .mr-table .num small{display:block}
 .mr-pair{display:flex;align-items:center;gap:.6rem;white-space:nowrap;font-variant-numeric:tabular-nums}
 .mr-table td small,.mr-small{color:var(--muted);font-size:.82rem}
@@ -50,11 +50,14 @@ a.mr-go:focus-visible,.mr-wf summary:focus-visible{outline:2px solid var(--accen
 .mr-strip i{background:var(--c);min-width:4px}
 .mr-legend{display:flex;flex-wrap:wrap;gap:.35rem .6rem;margin:0 0 .2rem;font-size:.9rem}
 .mr-legend b{font-variant-numeric:tabular-nums}
-.mr-card{border:1px solid var(--line);border-left:3px solid var(--c,var(--line));border-radius:8px;padding:.7rem .9rem;margin-bottom:.6rem;background:var(--ground)}
-.mr-card h4{margin:0 0 .2rem;padding:0;font-size:.97rem;font-weight:650;color:var(--ink);line-height:1.35}
-.mr-card p{margin:.15rem 0 0;font-size:.9rem;color:var(--ink);line-height:1.45}
-.mr-card a{color:var(--link);text-decoration:none}.mr-card a:hover{text-decoration:underline}
-.mr-card .mr-small{display:block;margin-top:.25rem}
+.mr-cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(300px,1fr));gap:.7rem}
+.mr-card{border:1px solid var(--line);border-left:3px solid var(--c,var(--line));border-radius:8px;padding:.65rem .9rem;background:var(--ground)}
+.mr-card h4{margin:0 0 .25rem;padding:0;font-size:.97rem;font-weight:650;color:var(--ink);line-height:1.35;overflow-wrap:anywhere}
+.mr-card p{margin:.18rem 0 0;font-size:.86rem;color:var(--muted);line-height:1.4;font-variant-numeric:tabular-nums}
+.mr-card a{color:var(--link);text-decoration:none;font-weight:600}.mr-card a:hover{text-decoration:underline}
+.mr-card .mr-small{display:block;margin-top:.35rem}
+.mr-fold{margin:.5rem 0 0}.mr-fold>summary{cursor:pointer;font-size:.92rem;color:var(--ink);padding:.35rem .2rem;border-radius:6px}
+.mr-fold>summary:hover{background:var(--raised)}.mr-fold>:not(summary){margin-top:.4rem}
 .mr-sev-critical{--c:var(--optimistic)}.mr-sev-warning{--c:var(--synthetic)}.mr-sev-info{--c:var(--accent)}
 .mr-meter{margin:.1rem 0 .85rem}
 .mr-meter div{font-size:.92rem;color:var(--muted)}
@@ -70,7 +73,7 @@ a.mr-go:focus-visible,.mr-wf summary:focus-visible{outline:2px solid var(--accen
 .mr-notice code,.mr-lead code,.mr-sub code{background:color-mix(in srgb,var(--muted) 16%,transparent);color:var(--ink);padding:.05rem .35rem;border-radius:4px;font-size:.88em}
 .mr-n-error{border-left:3px solid var(--error)}.mr-n-warn{border-left:3px solid var(--synthetic)}.mr-n-info{border-left:3px solid var(--accent)}
 .mr-source{font-size:.82rem;font-weight:600;white-space:nowrap}
-.mr-source::before{content:"";display:inline-block;width:.75rem;margin-right:.4rem;vertical-align:middle;border-top:2.5px solid var(--s)}
+.mr-source::before{content:"";display:inline-block;width:1.3rem;margin-right:.4rem;vertical-align:middle;border-top:2.5px solid var(--s)}
 .mr-key{display:flex;gap:1.1rem;align-items:center;margin:0 0 -.4rem;color:var(--ink)}
 .mr-s-production{--s:var(--production)}.mr-s-synthetic{--s:var(--synthetic)}.mr-s-suspected{--s:var(--unsure)}
 .mr-s-synthetic::before{border-top-style:dashed}

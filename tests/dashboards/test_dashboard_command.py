@@ -4,12 +4,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import typer
 
 from mobius_dashboards.commands import dashboard, register, streamlit_command
+from mobius_dashboards.serve import PRELOADED
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.errors import UsageError
 
@@ -53,6 +55,10 @@ def test_a_wrong_policy_is_refused_before_anything_is_served(
     monkeypatch.setenv("MOBIUS_VIEWER_ZONES", "mars")
     with pytest.raises(UsageError, match="mars"):
         dashboard(config=zones_file_factory(ZONE))
+
+
+def test_what_is_loaded_ahead_exists() -> None:
+    assert [name for name in PRELOADED if find_spec(name) is None] == []
 
 
 def test_the_command_is_mounted() -> None:

@@ -241,9 +241,14 @@ def test_a_store_that_is_away_hides_its_own_zone_only(
 def test_findings_are_told_with_their_evidence(shop: Shop) -> None:
     side = {"p95_ms": {"value": 80, "low": 78, "high": 82}}
     evidence: dict[str, Any] = {
-        "release": {"version": "1.5.0", "previous": "1.4.0", "first_seen": "2026-11-23T12:00:00Z"},
+        "release": {
+            "version": "<1.5.0>",
+            "previous": "1.4.0",
+            "first_seen": "2026-11-23T12:00:00Z",
+        },
         "quantiles": ["p95"],
-        "production": {"before": side, "after": side, "ratio": {}},
+        "direction": "slower",
+        "production": {"before": side, "after": side, "ratio": {"p95": side["p95_ms"]}},
     }
     from mobius_analysis.findings import Finding, save_findings
 
@@ -255,6 +260,6 @@ def test_findings_are_told_with_their_evidence(shop: Shop) -> None:
     save_findings(client, [finding], datetime.now(UTC))
     client.close()
     html = html_of(page(**shop.window))
-    assert "got slower with &lt;1.5.0&gt;" in html
-    assert "Release 1.5.0 after 1.4.0" in html
-    assert "blind spot" in html
+    assert "got slower with &lt;1.5.0&gt;, the tests did not notice" in html
+    assert "users p95 80.0 ms → 80.0 ms" in html
+    assert "Blind spot: GET /search" in html

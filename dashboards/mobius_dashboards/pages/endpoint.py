@@ -12,8 +12,9 @@ from mobius_analysis.series import Exemplar, Source
 from mobius_dashboards import charts, formatters, markup, queries, strings
 from mobius_dashboards import state as states
 from mobius_dashboards.const import MARGIN
+from mobius_dashboards.grouping import group_findings
 from mobius_dashboards.markup import esc
-from mobius_dashboards.pages.parts import cell_row, section
+from mobius_dashboards.pages.parts import IN_THE_TABLE, cell_row, finding_card, section
 from mobius_dashboards.queries import Subject
 from mobius_dashboards.state import link
 from mobius_dashboards.view import View
@@ -56,6 +57,7 @@ def show(view: View) -> None:
         cell["vantage"],
     )
     _head(view, cell, cells)
+    _findings(view, zone, cell)
     _compare(view, zone, subject, cell)
     _regions(view, cells, cell)
     _examples(view, zone, subject, cell)
@@ -103,6 +105,23 @@ def _head(view: View, cell: Cell, cells: Sequence[Cell]) -> None:
         f"{f' · {esc(view.state.environment)}' if view.state.environment else ''}</p>"
         f'<div class="mr-why mr-v-{esc(cell["verdict"])}">{lines}</div>'
     )
+
+
+def _findings(view: View, zone: Zone, cell: Cell) -> None:
+    """Draw what a release did to this endpoint, if a job found something."""
+    subject = (cell["region"], cell["service"], cell["method"], cell["route"])
+    try:
+        found = [
+            finding
+            for finding in queries.findings(view, zone)
+            if finding.kind not in IN_THE_TABLE
+            and (finding.region, finding.service, finding.method, finding.route) == subject
+        ]
+    except MobiusError as error:
+        st.html(markup.notice(strings.failure(error), esc(error), kind="error"))
+        return
+    if cards := "".join(finding_card(view, group) for group in group_findings(found)):
+        st.html(f'<div class="mr-cards">{cards}</div>')
 
 
 def _compare(view: View, zone: Zone, subject: Subject, cell: Cell) -> None:
@@ -297,7 +316,7 @@ def _runs(view: View, zone: Zone, subject: Subject) -> None:
         ]  # fmt: skip
         rows = [
             [
-                esc(run.run[:24]),
+                f'<span title="{esc(run.run)}">{esc(run.run[:48])}</span>',
                 esc(run.test or "–"),
                 esc(run.tool or "marked spans, no result file"),
                 esc(run.release or "–"),

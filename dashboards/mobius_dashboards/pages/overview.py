@@ -9,10 +9,15 @@ import streamlit as st
 
 from mobius_dashboards import formatters, markup, queries, strings
 from mobius_dashboards.const import VERDICTS
-from mobius_dashboards.evidence import evidence_sentences
+from mobius_dashboards.grouping import group_findings
 from mobius_dashboards.markup import esc
-from mobius_dashboards.pages.parts import endpoint_link, ratio_cell, requests_cell, section
-from mobius_dashboards.state import link
+from mobius_dashboards.pages.parts import (
+    IN_THE_TABLE,
+    endpoint_link,
+    finding_card,
+    ratio_cell,
+    section,
+)
 from mobius_dashboards.view import View
 from mobius_dashboards.viewer import require
 from mobius_pipeline.errors import MobiusError
@@ -21,8 +26,8 @@ __all__ = ["show"]
 
 Cell = dict[str, Any]
 _MOST_ROWS = 200
-# Findings that say what a row of the verdict table says.
-_IN_THE_TABLE = {"optimistic_test", "pessimistic_test", "untested_endpoint"}
+_FIRST_CARDS = 3
+_MOST_CARDS = 60
 
 
 def show(view: View) -> None:
@@ -35,12 +40,10 @@ def show(view: View) -> None:
     for failure in found.failures:
         st.html(markup.notice(strings.failure(failure), esc(failure), kind="error"))
     if cells:
+        _strip(cells)
+        _findings(view)
         _verdicts(view, cells)
-        left, right = st.columns([3, 2], gap="large")
-        with left:
-            _findings(view)
-        with right:
-            _coverage(view, found.document["coverage"], cells)
+        _coverage(view, found.document["coverage"], cells)
     elif not found.failures:
         text = strings.no_requests("requests", [zone.name for zone in view.scope])
         st.html(markup.notice("Nothing to judge yet", markup.with_code(text)))
@@ -62,102 +65,100 @@ def _head(view: View, cells: Sequence[Cell]) -> None:
     )
 
 
-def _verdicts(view: View, cells: Sequence[Cell]) -> None:
+def _strip(cells: Sequence[Cell]) -> None:
     counted = strings.verdict_counts(cells)
     strip = "".join(f'<i class="mr-v-{name}" style="flex:{n}"></i>' for name, n in counted.items())
     legend = "".join(
         f'<span>{markup.chip(name)} <b>{n}</b> <span class="mr-small">{esc(VERDICTS[name].meaning)}</span></span>'
         for name, n in counted.items()
     )
-    domain = markup.ratio_domain((cell["ratio"] or {}).get("p95") for cell in cells)
-    head = [
-        ("Endpoint", "ep"),
-        ("Region", "nowrap"),
-        ("Verdict", "nowrap"),
-        ("p95, production ÷ tests (95 % interval)", "nowrap"),
-        ("p50 ratio", "num"),
-        ("Requests", "num"),
-        ("What is needed", "need"),
-    ]
     st.html(
         f'<div class="mr-strip" aria-hidden="true">{strip}</div><div class="mr-legend">{legend}</div>'
     )
+
+
+_HEAD = (
+    ("Endpoint", "ep"),
+    ("Region", "nowrap"),
+    ("Verdict", "nowrap"),
+    ("p95, production ÷ tests (95 % interval)", "nowrap"),
+    ("p50 ratio", "num"),
+    ("Requests: users / tests", "num"),
+    ("What is needed", "need"),
+)
+
+
+def _verdicts(view: View, cells: Sequence[Cell]) -> None:
+    section(
+        "Verdicts",
+        "What is untrue first, there what misleads about most requests. The band is the margin of 10 %.",
+    )
+    domain = markup.ratio_domain((cell["ratio"] or {}).get("p95") for cell in cells)
+    fine = [cell for cell in cells if cell["verdict"] == "representative"]
+    rest = [cell for cell in cells if cell["verdict"] != "representative"]
+    if not rest:
+        fine, rest = [], fine
+    label = "Endpoints by region, what is untrue first"
     st.html(
         markup.table(
-            head,
-            (_row(view, cell, domain) for cell in cells[:_MOST_ROWS]),
+            _HEAD,
+            (_row(view, cell, domain) for cell in rest[:_MOST_ROWS]),
             css="mr-links",
-            label="Endpoints by region, what is untrue first",
+            label=label,
         )
     )
-    if len(cells) > _MOST_ROWS:
-        rest = f"{len(cells) - _MOST_ROWS} more rows: choose a zone, region or service on the left."
-        st.html(f'<p class="mr-lead">{rest}</p>')
+    if fine:
+        rows = (_row(view, cell, domain) for cell in fine[:_MOST_ROWS])
+        body = markup.table(_HEAD, rows, css="mr-links", label="Representative endpoints by region")
+        noun = "endpoint-region" if len(fine) == 1 else "endpoint-regions"
+        summary = f"{markup.chip('representative')} {len(fine)} {noun}: the tests tell the truth"
+        st.html(f'<details class="mr-fold"><summary>{summary}</summary>{body}</details>')
+    if max(len(fine), len(rest)) > _MOST_ROWS:
+        text = f"Only {_MOST_ROWS} rows are shown: choose a zone, region or service on the left."
+        st.html(f'<p class="mr-lead">{text}</p>')
 
 
 def _row(view: View, cell: Cell, domain: float) -> list[str]:
-    several = len(view.scope) > 1
-    zone = f"<br><small>zone {esc(cell['zone'])}</small>" if several else ""
     p50 = (cell["ratio"] or {}).get("p50")
     name = markup.endpoint(cell["method"], cell["route"])
     return [
-        markup.anchor(endpoint_link(view, cell), name, css="mr-go")
-        + f"<br><small>{esc(cell['service'])}</small>",
-        f"{esc(cell['region'])}{zone}",
+        f"{markup.anchor(endpoint_link(view, cell), name, css='mr-go')} <small>{esc(cell['service'])}</small>",
+        esc(cell["region"]),
         markup.chip(cell["verdict"]),
         ratio_cell(cell, "p95", domain),
         markup.exact(p50, formatters.ratio((p50 or {}).get("value"))),
-        requests_cell(cell),
+        " / ".join(
+            formatters.count(cell[side]["requests"]) for side in ("production", "synthetic")
+        ),
         esc(strings.remedy(cell)),
     ]
 
 
 def _findings(view: View) -> None:
+    """Draw what jobs found beyond the verdicts, if there is anything: the news comes before the table."""
+    found = []
+    for zone in view.scope:
+        try:
+            found += queries.findings(view, zone)
+        except MobiusError as error:
+            st.html(markup.notice(strings.failure(error), esc(error), kind="error"))
+    groups = group_findings(f for f in found if f.kind not in IN_THE_TABLE)
+    if not groups:
+        return
     section("Open findings", "")
-    try:
-        found = [
-            finding
-            for zone in view.scope
-            for finding in queries.findings(view, zone)
-            if finding.kind not in _IN_THE_TABLE
-        ]
-    except MobiusError as error:
-        st.html(markup.notice(strings.failure(error), esc(error), kind="error"))
-        return
-    if not found:
+    cards = [finding_card(view, group) for group in groups]
+    shown = "".join(cards[:_FIRST_CARDS])
+    st.html(f'<div class="mr-cards">{shown}</div>')
+    if rest := cards[_FIRST_CARDS:_MOST_CARDS]:
+        summary = f"{len(groups) - _FIRST_CARDS} more findings"
         st.html(
-            '<p class="mr-lead">None: no release moved production and tests apart, and no span came from a foreign '
-            "region. <code>mobius-rum correlate</code> looks again.</p>"
+            f'<details class="mr-fold"><summary>{summary}</summary><div class="mr-cards">{"".join(rest)}</div></details>'
         )
-        return
-    for finding in found[:12]:
-        href = link(
-            view.state,
-            page="endpoint",
-            region=finding.region,
-            service=finding.service,
-            method=finding.method,
-            route=finding.route,
-        )
-        where = " · ".join(
-            part
-            for part in (
-                finding.region,
-                finding.service,
-                f"since {formatters.instant(finding.since)}",
-            )
-            if part
-        )
-        lines = "".join(f"<p>{esc(line)}</p>" for line in evidence_sentences(finding.evidence))
-        st.html(
-            f'<div class="mr-card mr-sev-{esc(finding.severity)}"><h4>{markup.anchor(href, esc(finding.title))}</h4>{lines}'
-            f'<span class="mr-small">{esc(finding.kind.replace("_", " "))}, {esc(finding.severity)} · {esc(where)}</span></div>'
-        )
-    if len(found) > 12:
-        st.html(f'<p class="mr-lead">and {len(found) - 12} more.</p>')
 
 
 def _coverage(view: View, coverage: dict[str, Any], cells: Sequence[Cell]) -> None:
+    section("Coverage", "")
+    left, right = st.columns([2, 3], gap="large")
     meters = "".join(
         markup.meter(title, coverage[key])
         for title, key in (
@@ -165,11 +166,14 @@ def _coverage(view: View, coverage: dict[str, Any], cells: Sequence[Cell]) -> No
             ("of the time users spend waiting has a test", "time_share"),
         )
     )
-    section("Coverage", "")
-    st.html(meters)
+    left.html(meters)
     untested = [cell for cell in cells if cell["verdict"] == "untested"]
     if not untested:
+        right.html(
+            '<p class="mr-lead">Every endpoint that users request has a test in its region.</p>'
+        )
         return
+    waiting = sorted(untested, key=lambda cell: -cell["production"]["requests"])
     rows = (
         [
             markup.anchor(
@@ -179,13 +183,19 @@ def _coverage(view: View, coverage: dict[str, Any], cells: Sequence[Cell]) -> No
             ),
             esc(cell["region"]),
             formatters.count(cell["production"]["requests"]),
+            esc(formatters.interval_ms(cell["production"]["p95_ms"])),
         ]
-        for cell in untested[:8]
+        for cell in waiting[:6]
     )
-    head = [("Not tested", ""), ("Region", "nowrap"), ("User requests", "num")]
-    st.html(markup.table(head, rows, css="mr-links", label="Endpoints without a test"))
-    if len(untested) > 8:
-        st.html(f'<p class="mr-lead">and {len(untested) - 8} more in the table above.</p>')
+    head = [
+        ("Not tested", ""),
+        ("Region", "nowrap"),
+        ("Users’ requests", "num"),
+        ("Users’ p95", "num"),
+    ]
+    right.html(markup.table(head, rows, css="mr-links mr-dense", label="Endpoints without a test"))
+    if len(untested) > 6:
+        right.html(f'<p class="mr-lead">and {len(untested) - 6} more in the table above.</p>')
 
 
 def _health(view: View) -> None:

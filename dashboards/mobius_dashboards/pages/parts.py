@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import streamlit as st
 
 from mobius_dashboards import formatters, markup
+from mobius_dashboards.evidence import movement_sentence
+from mobius_dashboards.grouping import Group
 from mobius_dashboards.markup import esc
 from mobius_dashboards.state import link
 from mobius_dashboards.view import View
 
-__all__ = ["cell_row", "endpoint_link", "ratio_cell", "requests_cell", "section"]
+__all__ = [
+    "IN_THE_TABLE",
+    "cell_row",
+    "endpoint_link",
+    "finding_card",
+    "ratio_cell",
+    "requests_cell",
+    "section",
+]
 
 Cell = Mapping[str, Any]
+# Findings that say what a row of the verdict table says.
+IN_THE_TABLE: Final = frozenset({"optimistic_test", "pessimistic_test", "untested_endpoint"})
 
 
 def section(title: str, lead: str) -> None:
@@ -69,3 +81,26 @@ def cell_row(view: View, cell: Cell, domain: float, *, name: str) -> list[str]:
         ),
         requests_cell(cell),
     ]
+
+
+def finding_card(view: View, group: Group) -> str:
+    """Return a finding of one or several regions, with a link to each."""
+    lines = []
+    for finding in group.findings:
+        where = esc(finding.region or "no region")
+        if finding.route:
+            href = link(
+                view.state,
+                page="endpoint",
+                region=finding.region,
+                service=finding.service,
+                method=finding.method,
+                route=finding.route,
+            )
+            where = markup.anchor(href, where)
+        lines.append(f"<p>{where} <span>{esc(movement_sentence(finding.evidence))}</span></p>")
+    about = f"{group.service} · since {formatters.instant(group.since)} · {group.severity}"
+    return (
+        f'<div class="mr-card mr-sev-{esc(group.severity)}"><h4>{esc(group.title)}</h4>'
+        f'{"".join(lines)}<span class="mr-small">{esc(about)}</span></div>'
+    )

@@ -67,13 +67,15 @@ def _cells(
 
 
 def findings(view: View, zone: Zone) -> list[Finding]:
-    """Return a zone's open findings that the view's region and service do not exclude, worst first."""
+    """Return a zone's open findings of the view's region and service that began before its window ended."""
     require(view.viewer, zone.name)
     found = _findings(view.viewer.policy, zone, view.viewer)
     return [
         finding
         for finding in found
-        if view.state.region in ("", finding.region) and view.state.service in ("", finding.service)
+        if view.state.region in ("", finding.region)
+        and view.state.service in ("", finding.service)
+        and finding.since < view.window.until
     ]
 
 
@@ -84,6 +86,4 @@ def _findings(
     _viewer: Viewer,
 ) -> list[Finding]:
     with client_for(_viewer, zone) as client:
-        found = load_open(client)
-    worst = {"critical": 0, "warning": 1, "info": 2}
-    return sorted(found, key=lambda f: (worst.get(f.severity, 3), -f.since.timestamp()))
+        return load_open(client)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mobius_analysis.rollup import Window as AnalysisWindow
 from mobius_analysis.series import Exemplar, Source, load_exemplars
@@ -15,10 +15,21 @@ from mobius_dashboards.view import View
 from mobius_dashboards.viewer import Viewer, require
 from mobius_instrumentation.zones import Zone
 
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
 __all__ = ["examples", "generated"]
 
 # Raw spans are read for so long a time at most, from the window's end back.
 _EXAMPLES_WITHIN: Final = (timedelta(hours=1), timedelta(hours=24))
+# Among so many that are nearest to a quantile, one with a whole trace is chosen.
+_CHOICE: Final = 5
+_SIZES: Final = """
+SELECT lower(hex(trace_id)) AS trace FROM spans
+WHERE start >= {since:DateTime('UTC')} AND start < {until:DateTime('UTC')}
+  AND trace_id IN (SELECT toFixedString(unhex(arrayJoin({traces:Array(String)})), 16))
+GROUP BY trace_id HAVING count() > 1
+"""
 _SLOWEST: Final = 1e9  # seconds; whatever is nearest to it is the slowest
 
 
@@ -56,15 +67,34 @@ def _examples(
     with client_for(_viewer, zone, "spans") as client:
         for reach in _EXAMPLES_WITHIN:
             window = AnalysisWindow.of(max(since, until - reach), until)
-            for name, seconds in wanted:
-                nearest = load_exemplars(
-                    client, window, subject.only, seconds, source=source, most=1
+            nearest = {
+                name: load_exemplars(
+                    client, window, subject.only, seconds, source=source, most=most
                 )
-                if nearest:
-                    found[name] = nearest[0]
+                for name, seconds in wanted
+                # The slowest one is that one; near a quantile there is a choice.
+                for most in ((1,) if seconds == _SLOWEST else (_CHOICE,))
+            }
+            whole = _with_children(client, window, nearest.values())
+            found = {
+                name: next((one for one in some if one.trace_id in whole), some[0])
+                for name, some in nearest.items()
+                if some
+            }
             if found or window.start <= since:
                 break
     return found
+
+
+def _with_children(
+    client: Client, window: AnalysisWindow, examples: Iterable[Iterable[Exemplar]]
+) -> set[str]:
+    """Return the traces that have more than one span: they make the better example."""
+    traces = sorted({one.trace_id for some in examples for one in some})
+    rows = client.query(
+        _SIZES, parameters={"since": window.start, "until": window.end, "traces": traces}
+    ).result_rows
+    return {row[0] for row in rows}
 
 
 _GENERATED: Final = """
