@@ -106,7 +106,7 @@ def ingest(
     ] = 65_536,
     batch_ms: Annotated[
         int, typer.Option("--batch-ms", min=1, help="Longest wait for a batch to fill.")
-    ] = 500,
+    ] = 2000,
     config: ConfigOption = None,
 ) -> None:
     """Move one zone's spans from its topic into its store, until stopped (Ctrl-C or SIGTERM)."""

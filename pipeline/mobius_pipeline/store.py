@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -125,4 +126,6 @@ def _away(zone: Zone | Hub, error: Exception) -> DependencyError:
 
 
 def _line(error: Exception) -> str:
+    if caused := re.search(r"Caused by \w+\(.*?(\[Errno \d+\] [\w ]+|[\w ]+timed out)", str(error)):
+        return caused[1]
     return (str(error).splitlines() or [type(error).__name__])[0][:300]

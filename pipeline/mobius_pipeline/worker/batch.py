@@ -15,11 +15,15 @@ __all__ = ["BatchLimits", "Batching"]
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """A batch is cut when it reaches one of these. At least one message is always taken."""
+    """A batch is cut when it reaches one of these. At least one message is always taken.
+
+    An insert through the views costs the engine about 0.1 s of CPU time before its first span, and 5 us a span: with
+    two partitions, waiting 2 s keeps a trickle of spans at a tenth of a core, and a flood fills batches anyway.
+    """
 
     spans: int = 65_536
     bytes: int = 48_000_000
-    seconds: float = 0.5
+    seconds: float = 2.0
 
 
 @dataclass(slots=True)
