@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from mobius_instrumentation.zones import Hub, Zone
 
 __all__ = ["Purpose", "connect", "store_errors"]
+
+# Its own log repeats each failed request; callers report what matters.
+logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
 
 
 class Purpose(Enum):
