@@ -94,7 +94,6 @@ def find_releases(frame: pl.DataFrame) -> tuple[Release, ...]:
 
 def _releases_of(key: tuple[str, str, str], rows: pl.DataFrame) -> Iterator[Release]:
     shares = rows.with_columns(share=pl.col("weight") / pl.col("weight").sum().over("minute"))
-    start = int(rows["minute"].min())  # type: ignore[arg-type]  # integers, and never empty
     service, region, environment = key
     for version in rows["version"].unique().sort():
         own = shares.filter((pl.col("version") == version) & (pl.col("share") >= _LEAST_SHARE))
@@ -102,7 +101,7 @@ def _releases_of(key: tuple[str, str, str], rows: pl.DataFrame) -> Iterator[Rele
             continue
         first = int(own["minute"][0])
         before = rows.filter(pl.col("minute").is_between(first - _LOOK_MINUTES, first - 1))
-        if first == start or before.is_empty() or _share_after(rows, version, first) < _LEAST_SHARE:
+        if before.is_empty() or _share_after(rows, version, first) < _LEAST_SHARE:
             continue
         previous = (
             before.group_by("version")

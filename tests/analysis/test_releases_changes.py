@@ -139,6 +139,10 @@ def test_nobody_moved_and_that_settles_what_was_claimed_before() -> None:
     assert found.kind is None
     settled = {kind for kind, _ in settled_by(NOTHING, (found,))}
     assert settled == {"blind_spot", "false_alarm", "confirmed", "early_warning", "unseen_change"}
+    # Users stood still, so they got nothing; whether the tests cried wolf, these few cannot say.
+    half = change(traffic("real", 1), traffic("synthetic", 2, rate=0.8))
+    assert half.kind is None
+    assert {kind for kind, _ in settled_by(NOTHING, (half,))} == settled - {"false_alarm"}
     # Too few requests settle nothing.
     unsure = change(traffic("real", 1, rate=0.3), traffic("synthetic", 2, rate=0.3))
     assert unsure.kind is None
@@ -155,6 +159,14 @@ def test_tests_that_are_too_few_could_not_have_seen_it() -> None:
         change(traffic("real", 1, 1.4), traffic("synthetic", 2, rate=0.2)).kind == "unseen_change"
     )
     assert change(traffic("real", 1, 1.4)).kind == "unseen_change"
+
+
+def test_tests_whose_interval_holds_the_users_move_could_not_have_seen_it_either() -> None:
+    found = change(traffic("real", 1, 1.25), traffic("synthetic", 2, 1.1, rate=0.8))
+    still = found.tests.ratios[0.5].bounds
+    assert still.high is not None
+    assert still.high > 1.25
+    assert found.kind == "unseen_change"
 
 
 def test_tests_of_the_version_that_ran_before_users_had_it_warn_early() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from math import hypot, inf, log, sqrt
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mobius_analysis.histogram import HALF_BUCKET
 from mobius_analysis.intervals import Bounds, estimate
 from mobius_analysis.ratio import Ratio, ratio
 from mobius_analysis.testing import Requests, clusters_from, lognormal
@@ -17,6 +19,8 @@ from mobius_analysis.verdicts import (
     VERDICTS,
     Sample,
     Verdict,
+    _growth,
+    _joint_growth,
     discoveries,
     judge,
     name_of,
@@ -176,6 +180,17 @@ def test_what_it_asks_for_settles_it() -> None:
         for n in (40_000, 2 * (400 + requests))
     )
     assert ratio(estimate(y, 0.5), estimate(x, 0.5)).equivalent()
+
+
+def test_what_grows_shrinks_with_the_root_of_the_sample_and_its_rounding_does_not() -> None:
+    rounding = log(HALF_BUCKET)
+    factor = _growth(0.1, 0.05, 0.08)
+    assert hypot((0.1 - rounding) / sqrt(factor) + rounding, 0.05) == pytest.approx(0.08)
+    assert _growth(0.1, 0.09, 0.08) == inf
+    both = _joint_growth((0.1, 0.09), 0.08)
+    shrunk = [(w - rounding) / sqrt(both) + rounding for w in (0.1, 0.09)]
+    assert hypot(*shrunk) == pytest.approx(0.08)
+    assert _joint_growth((0.1, 0.09), 1.4 * rounding) == inf
 
 
 def test_it_asks_for_what_an_interval_needs_at_least() -> None:
