@@ -34,6 +34,7 @@ def show(view: View) -> None:
     """Draw the page."""
     for zone in view.scope:
         require(view.viewer, zone.name)
+        queries.ask_lag(view, zone)
     found = queries.correlation(view)
     cells = sorted(found.document["cells"], key=strings.rank)
     _head(view, cells)

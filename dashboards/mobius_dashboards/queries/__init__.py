@@ -8,7 +8,7 @@ from mobius_dashboards.queries.cache import forget
 from mobius_dashboards.queries.correlation import Correlation, correlation, findings
 from mobius_dashboards.queries.endpoint import Run, Shapes, Subject, runs, shapes
 from mobius_dashboards.queries.examples import examples, generated
-from mobius_dashboards.queries.lag import Lag, lag
+from mobius_dashboards.queries.lag import Lag, ask_lag, lag
 from mobius_dashboards.queries.traces import MOST_SPANS, trace
 from mobius_dashboards.queries.zones import Facets, Health, facets, health
 
@@ -21,6 +21,7 @@ __all__ = [
     "Run",
     "Shapes",
     "Subject",
+    "ask_lag",
     "correlation",
     "examples",
     "facets",

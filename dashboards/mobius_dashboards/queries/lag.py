@@ -16,10 +16,10 @@ from mobius_instrumentation.zones import Zone
 from mobius_pipeline import status
 from mobius_pipeline.errors import MobiusError
 
-__all__ = ["Lag", "lag"]
+__all__ = ["Lag", "ask_lag", "lag"]
 
 # So long does the first page wait for an answer; later ones show the last answer and ask anew.
-_PATIENCE_SECONDS: Final = 0.5
+_PATIENCE_SECONDS: Final = 0.2
 _lock: Final = threading.Lock()
 _last: Final[dict[Zone, tuple[float, Future[int]]]] = {}
 _known: Final[dict[Zone, Future[int]]] = {}
@@ -33,9 +33,29 @@ class Lag:
     reason: str = ""
 
 
+def ask_lag(view: View, zone: Zone) -> None:
+    """Begin to ask for a zone's lag, so that :func:`lag` at the end of a page need not wait."""
+    require(view.viewer, zone.name)
+    _current(zone)
+
+
 def lag(view: View, zone: Zone) -> Lag:
     """Return a zone's lag, at most a few seconds old."""
     require(view.viewer, zone.name)
+    future = _current(zone)
+    known = _known.get(zone)
+    if known is not None and not future.done():
+        future = known
+    try:
+        return Lag(future.result(_PATIENCE_SECONDS))
+    except NotYet:
+        return Lag(None, "the broker takes long to answer")
+    except MobiusError as error:
+        return Lag(None, str(error))
+
+
+def _current(zone: Zone) -> Future[int]:
+    """Return the newest question about a zone's lag, a new one where the last answer has grown old."""
     with _lock:
         asked, future = _last.get(zone, (float("-inf"), None))
         if future is None or (future.done() and time.monotonic() - asked > CACHE_SECONDS):
@@ -43,15 +63,7 @@ def lag(view: View, zone: Zone) -> Lag:
                 _known[zone] = future
             future = _ask(zone)
             _last[zone] = (time.monotonic(), future)
-        known = _known.get(zone)
-    try:
-        return Lag(
-            (known if known is not None and not future.done() else future).result(_PATIENCE_SECONDS)
-        )
-    except NotYet:
-        return Lag(None, "the broker takes long to answer")
-    except MobiusError as error:
-        return Lag(None, str(error))
+        return future
 
 
 def _ask(zone: Zone) -> Future[int]:

@@ -84,16 +84,15 @@ def _trace(
 
 def _span(row: Any) -> Span:
     parent = row[1]
-    attributes = {
-        name: value
-        for name, value in (
-            ("http.request.method", row[14]),
-            ("http.route", row[15]),
-            ("http.response.status_code", str(row[13] or "")),
-            ("mobius.test.run", row[16]),
-            ("tracestate", row[17]),
-        )
-        if value
+    method, route = row[14], row[15]
+    # The columns hold other protocols' methods too, and the span's name where there is no route.
+    http = method.isupper()
+    columns = {
+        "http.request.method": method if http else "",
+        "http.route": route if http else "",
+        "http.response.status_code": str(row[13] or ""),
+        "mobius.test.run": row[16],
+        "tracestate": row[17],
     }
     return Span(
         span_id=row[0],
@@ -110,7 +109,7 @@ def _span(row: Any) -> Span:
         error=bool(row[11]),
         status_message=row[12],
         http_status=row[13],
-        attributes={**attributes, **row[18]},
+        attributes={**{name: value for name, value in columns.items() if value}, **row[18]},
         resource=dict(row[19]),
         events=tuple(zip(row[20], row[21], row[22], strict=True)),
     )
