@@ -191,7 +191,10 @@ def test_bucket_holds_its_latency(client: Client, nanoseconds: int) -> None:
         ({"attributes": {"http.response.status_code": None}}, ("ok", 1, 0)),
         ({"attributes": {"http.response.status_code": "many"}}, ("ok", 1, 0)),
         (
-            {"attributes": {"http.response.status_code": 200}, "status": Status(code=Status.STATUS_CODE_ERROR)},
+            {
+                "attributes": {"http.response.status_code": 200},
+                "status": Status(code=Status.STATUS_CODE_ERROR),
+            },
             ("2xx", 1, 1),
         ),
     ],
