@@ -40,6 +40,12 @@ got it, and the tests could not have seen it (none ran, or too few requests)."""
 SPAN: Final = timedelta(hours=6)
 """How far before and after a release is looked at."""
 
+_LEAST_MINUTES: Final = 10
+_LEAST_TEST_MINUTES: Final = 4
+"""Minutes before and after below which a side's movement is not judged: a release is watched by everyone,
+so "too early to tell" must not look like an alarm, and below these the intervals undercover
+(docs/statistics.md). Tests come in short runs; theirs is the least that clusters need."""
+
 Direction = Literal["slower", "faster"]
 
 
@@ -128,7 +134,7 @@ def _compare_endpoint(release: Release, method: str, route: str, rows: pl.DataFr
     unnamed = (pl.col("version") == "") & (minute >= whole)
     base = test.filter(~own & (minute < first))
     early = test.filter(own & (minute < first))
-    early_movement = _movement(base, early)
+    early_movement = _movement(base, early, _LEAST_TEST_MINUTES)
     lead = None
     if early_movement.ratios:
         lead = timedelta(minutes=first - int(early["minute"].min()))  # type: ignore[arg-type]  # integers, not empty
@@ -138,16 +144,22 @@ def _compare_endpoint(release: Release, method: str, route: str, rows: pl.DataFr
         route=route,
         vantage=vantage,
         production=_movement(
-            real.filter(~own & (minute < first)), real.filter(own & (minute >= first))
+            real.filter(~own & (minute < first)),
+            real.filter(own & (minute >= first)),
+            _LEAST_MINUTES,
         ),
-        tests=_movement(base, test.filter((own & (minute >= first)) | unnamed)),
+        tests=_movement(
+            base, test.filter((own & (minute >= first)) | unnamed), _LEAST_TEST_MINUTES
+        ),
         early=early_movement,
         lead=lead,
     )
 
 
-def _movement(before: pl.DataFrame, after: pl.DataFrame) -> Movement:
+def _movement(before: pl.DataFrame, after: pl.DataFrame, least_minutes: int) -> Movement:
     old, new = summarise(before, HEADLINE)[0], summarise(after, HEADLINE)[0]
+    if min(old.minutes, new.minutes) < least_minutes:
+        return Movement(old, new)
     ratios = {}
     for q in HEADLINE:
         x, y = old.estimate(q), new.estimate(q)

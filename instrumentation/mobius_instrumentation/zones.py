@@ -30,6 +30,7 @@ from typing import Any, Final
 __all__ = ["Hub", "Zone", "Zones", "ZonesError", "load_zones", "parse_zones"]
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+):[0-9]{1,5}")
 _ZONE_KEYS: Final = {"regions", "kafka", "clickhouse", "database"}
 _HUB_KEYS: Final = {"clickhouse", "database"}
 
@@ -145,7 +146,7 @@ def _zone(file: str, name: str, table: object) -> Zone:
     return Zone(
         name=name,
         regions=_strings(file, f"{key}.regions", fields.get("regions")),
-        kafka=_strings(file, f"{key}.kafka", fields.get("kafka")),
+        kafka=_addresses(file, f"{key}.kafka", fields.get("kafka")),
         clickhouse=_url(file, f"{key}.clickhouse", fields.get("clickhouse")),
         database=_database(file, f"{key}.database", fields.get("database", f"rum_{name}")),
     )
@@ -174,6 +175,16 @@ def _strings(file: str, key: str, value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(v, str) and v for v in value):
         raise ZonesError(file, key, "must be a list of at least one non-empty string")
     return tuple(value)
+
+
+def _addresses(file: str, key: str, value: object) -> tuple[str, ...]:
+    addresses = _strings(file, key, value)
+    for address in addresses:
+        if not _ADDRESS.fullmatch(address):
+            raise ZonesError(
+                file, key, f"{address!r} is no broker's address such as kafka.example:9092"
+            )
+    return addresses
 
 
 def _url(file: str, key: str, value: object) -> str:

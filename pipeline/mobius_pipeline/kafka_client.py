@@ -6,6 +6,7 @@ Works alike on Apache Kafka and on the embedded broker (Tansu), whose traps it h
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -63,9 +64,26 @@ def broker_errors(zone: Zone) -> Iterator[None]:
         ) from error
 
 
+def _knock(zone: Zone) -> None:
+    """Raise at once when every bootstrap address refuses; the client itself would try again for its whole time-out."""
+    refusal: OSError = OSError("no bootstrap address")
+    for address in zone.kafka:
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection(
+                (host.strip("[]"), int(port)), timeout=_TIMEOUT_MS / 1000
+            ).close()
+        except OSError as error:
+            refusal = error
+        else:
+            return
+    raise refusal
+
+
 @contextmanager
 def _admin(zone: Zone) -> Iterator[Any]:
     with broker_errors(zone):
+        _knock(zone)
         admin = KafkaAdminClient(
             bootstrap_servers=list(zone.kafka),
             client_id="mobius-rum",

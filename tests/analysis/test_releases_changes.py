@@ -88,9 +88,9 @@ def traffic(
     *,
     rate: float = 40,
     first: int = FIRST,
+    T: int = HOURS * 60,
 ) -> list[Requests]:
     rng = np.random.default_rng(seed)
-    T = HOURS * 60
     load = np.where(np.arange(T) >= first, np.log(factor), 0.0)
     present = np.ones(T, bool) if source == "real" else np.arange(T) % 10 < 3
     minutes, seconds = lognormal(
@@ -124,6 +124,16 @@ def test_users_got_it_and_the_tests_did_not() -> None:
     )
     assert finding.evidence["production"]["ratio"]["p50"]["low"] > 1.1
     assert finding.evidence["tests"]["ratio"]["p50"]["high"] < 1.1
+
+
+def test_minutes_after_a_release_it_is_too_early_to_tell() -> None:
+    early, later = (
+        change(traffic("real", 1, 1.4, T=T), traffic("synthetic", 2, T=T))
+        for T in (FIRST + 9, FIRST + 60)
+    )
+    assert early.kind is None
+    assert early.production.after.minutes == 9
+    assert later.kind == "blind_spot"
 
 
 def test_both_got_it() -> None:

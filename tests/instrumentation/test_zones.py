@@ -74,6 +74,8 @@ def test_one_region_has_one_zone() -> None:
         ({"zones": {"eu": zone(regions="r1")}}, "zones.eu.regions"),
         ({"zones": {"eu": zone(kafka=[1])}}, "zones.eu.kafka"),
         ({"zones": {"eu": zone(kafka=None)}}, "zones.eu.kafka"),
+        ({"zones": {"eu": zone(kafka=["h"])}}, "zones.eu.kafka"),
+        ({"zones": {"eu": zone(kafka=["h:1", "kafka://h:1"])}}, "zones.eu.kafka"),
         ({"zones": {"eu": zone(clickhouse="h:2")}}, "zones.eu.clickhouse"),
         ({"zones": {"eu": zone(clickhouse="http://user:secret@h:2")}}, "zones.eu.clickhouse"),
         ({"zones": {"eu": zone(database="rum_eu; DROP")}}, "zones.eu.database"),

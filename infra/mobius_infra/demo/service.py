@@ -89,7 +89,8 @@ def serve(
 
     # Checks of its health are no use of the shop.
     os.environ.setdefault("OTEL_PYTHON_FASTAPI_EXCLUDED_URLS", "healthz")
-    os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http,database")
+    # Not a default: whoever starts the demo may have opted in to less, and pages show these attributes.
+    os.environ["OTEL_SEMCONV_STABILITY_OPT_IN"] = "http,database"
     app.state.instrumentation = instrument(
         app,
         region=region,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from mobius_instrumentation.zones import Zone
 from mobius_pipeline.status import SpanIdentity
 from mobius_pipeline.store import Purpose, connect, store_errors
 
-__all__ = ["SpanAccount", "count_findings", "count_runs", "produced_spans", "span_account"]
+__all__ = ["SpanAccount", "count_runs", "open_findings", "produced_spans", "span_account"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +49,15 @@ def count_runs(zone: Zone) -> int:
     return int(runs)
 
 
-def count_findings(zone: Zone) -> Counter[str]:
-    """Count the open findings of ``zone`` by kind; raises as :func:`count_runs`."""
-    return Counter(
-        {
-            str(kind): int(count)
-            for kind, count in _ask(
-                zone, "SELECT kind, count() FROM findings FINAL WHERE status = 'open' GROUP BY kind"
-            )
-        }
+def open_findings(zone: Zone) -> list[dict[str, str]]:
+    """List the open findings of ``zone``: kind and subject; raises as :func:`count_runs`."""
+    names = ("kind", "region", "service", "method", "route")
+    rows = _ask(
+        zone,
+        "SELECT kind, region, service, method, route FROM findings FINAL "
+        "WHERE status = 'open' ORDER BY ALL",
     )
+    return [{"zone": zone.name, **dict(zip(names, map(str, row), strict=True))} for row in rows]
 
 
 def _ask(zone: Zone, query: str) -> Sequence[Sequence[Any]]:

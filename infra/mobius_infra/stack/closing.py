@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mobius_infra.stack.accounts import (
     SpanAccount,
-    count_findings,
     count_runs,
+    open_findings,
     produced_spans,
     span_account,
 )
@@ -60,7 +60,7 @@ def close_accounts(session: Session, live_seconds: float) -> dict[str, Any]:
     status = status_document(session.zones)["zones"]
     correlation = session.ask("correlate", "--since", f"{_hours(session):g}h")
     cells = correlation["cells"]
-    findings = sum((count_findings(zone) for zone in session.zones), Counter[str]())
+    findings = [finding for zone in session.zones for finding in open_findings(zone)]
     return {
         "seconds": round(live_seconds, 1),
         "starting_seconds": round(session.starting_seconds, 1),
@@ -74,10 +74,11 @@ def close_accounts(session: Session, live_seconds: float) -> dict[str, Any]:
         },
         "synthetic_runs": sum(count_runs(zone) for zone in session.zones),
         "verdicts": _count(cell["verdict"] for cell in cells),
-        "findings": findings.total(),
+        "findings": len(findings),
         "dashboard": {"url": session.options.dashboard_url, "answered": answered},
         "cells": [{key: cell[key] for key in _CELL_KEYS} for cell in cells],
-        "findings_by_kind": dict(sorted(findings.items())),
+        "findings_by_kind": _count(finding["kind"] for finding in findings),
+        "open_findings": findings,
         "restarts": session.supervisor.restarts,
     }
 
