@@ -6,14 +6,15 @@ import logging
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import Annotated, Any
 
 import structlog
 import typer
 
-from mobius_instrumentation.zones import Hub, Zone
-from mobius_pipeline.config import load_config, pick_zones
-from mobius_pipeline.errors import UsageError
+from mobius_instrumentation.zones import Hub, Zone, Zones
+from mobius_pipeline.config import find_zones_file, load_config, pick_zones
+from mobius_pipeline.errors import DependencyError, UsageError
 from mobius_pipeline.options import ConfigOption, JsonOption, ZoneOption, format_time, print_json
 
 __all__ = ["register"]
@@ -146,13 +147,24 @@ def configure_logs() -> None:
     )
 
 
+def _started_zones(config: Path | None) -> Zones:
+    """Residency map of a stack that may be starting: one that is not written yet is "not there yet", not an error."""
+    try:
+        file = find_zones_file(config)
+    except UsageError as error:
+        raise DependencyError("the stack", "an unknown address", remedy=error.problem) from error
+    if not file.exists():
+        raise DependencyError("the stack", str(file), reason="not written yet")
+    return load_config(file)
+
+
 def status(
     *, zone: ZoneOption = None, config: ConfigOption = None, json: JsonOption = False
 ) -> None:
     """Show what each zone holds; exits with 3 until every broker and store answers."""
     from mobius_pipeline.status import status_document
 
-    document = status_document(pick_zones(load_config(config), zone))
+    document = status_document(pick_zones(_started_zones(config), zone))
     if json:
         print_json(document)
         return

@@ -87,6 +87,16 @@ def test_status_names_what_is_away(
     assert "Traceback" not in answer.stderr
 
 
+def test_status_can_be_waited_on_before_the_stack_wrote_its_map(tmp_path: Path) -> None:
+    file = tmp_path / "zones.toml"
+    missing = run("status", "--json", "--config", str(file))
+    assert (missing.returncode, missing.stdout) == (3, "")
+    assert f"the stack at {file} does not answer (not written yet)" in missing.stderr
+    file.write_text("zones = 1")
+    wrong = run("status", "--config", str(file))
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+
+
 def test_ingest_serves_one_zone(zones_file_factory: Callable[..., Path]) -> None:
     zones = [
         Zone(name, (name,), (NOWHERE,), f"http://{NOWHERE}", f"rum_{name}") for name in ("eu", "us")
