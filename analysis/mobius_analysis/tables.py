@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Sequence
 from typing import Final
 
 from rich.console import Console
@@ -25,12 +26,15 @@ _STYLE: Final[dict[Verdict, str]] = {
     "untested": "magenta",
     "unvisited": "dim",
 }
+_FILE_WIDTH: Final = (
+    140  # of lines that go to a file or another program, which have no width of their own
+)
 _URGENCY: Final[dict[Severity, int]] = {"critical": 0, "warning": 1, "info": 2}
 
 
 def print_results(results: Sequence[JobResult], console: Console | None = None) -> None:
     """Print cells, the sum of the verdicts and the open findings of one run over some zones."""
-    out = console or Console()
+    out = console or Console(width=None if sys.stdout.isatty() else _FILE_WIDTH)
     cells = [
         (result.correlation.zone, cell) for result in results for cell in result.correlation.cells
     ]
@@ -61,19 +65,19 @@ def print_results(results: Sequence[JobResult], console: Console | None = None) 
         out.print(f"         {finding.title}", markup=False)
 
 
-def _cells_table(cells: Iterable[tuple[str, Cell]]) -> Table:
-    table = Table(
-        title="production / test with 95 % interval; p95 in ms", title_justify="left", box=None
-    )
-    for column in ("endpoint", "region, from (UTC)"):
+def _cells_table(cells: Sequence[tuple[str, Cell]]) -> Table:
+    several = len({cell.window.start for _, cell in cells}) > 1
+    table = Table(title="production / test, with 95 % intervals", title_justify="left", box=None)
+    for column in ("endpoint", "region", *(["from (UTC)"] if several else [])):
         table.add_column(column, overflow="fold")
-    for column in ("users", "test", "p50 ratio", "p95 ratio"):
-        table.add_column(column, justify="right")
+    for column in ("users p95", "test p95", "p50 ratio", "p95 ratio"):
+        table.add_column(column, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for zone, cell in cells:
         table.add_row(
-            f"{cell.service}\n{cell.method} {cell.route}",
-            f"{zone} {cell.region}\n{cell.window.start:%d %b %H:%M}",
+            f"{cell.service} {cell.method} {cell.route}",
+            f"{zone} {cell.region}",
+            *([f"{cell.window.start:%d %b %H:%M}"] if several else []),
             _latency(cell.production),
             _latency(cell.synthetic),
             _ratio(cell.ratios.get(0.5)),
@@ -85,7 +89,7 @@ def _cells_table(cells: Iterable[tuple[str, Cell]]) -> Table:
 
 def _latency(side: SideSummary) -> str:
     found = side.estimate(0.95)
-    return "-" if found is None else f"{found.bounds.value * 1000:,.1f}"
+    return "-" if found is None else f"{found.bounds.value * 1000:,.1f} ms"
 
 
 def _ratio(found: Ratio | None) -> str:
@@ -93,5 +97,5 @@ def _ratio(found: Ratio | None) -> str:
         return "-"
     bounds = found.bounds
     if bounds.low is None or bounds.high is None:
-        return f"{bounds.value:.2f}\nno interval"
-    return f"{bounds.value:.2f}\n{bounds.low:.2f} to {bounds.high:.2f}"
+        return f"{bounds.value:.2f} (no interval)"
+    return f"{bounds.value:.2f} ({bounds.low:.2f} to {bounds.high:.2f})"

@@ -100,9 +100,11 @@ def test_a_missing_library_names_its_extra(environment: dict[str, str]) -> None:
 
 
 def test_an_error_for_people_is_one_message_and_its_code(cli: Run) -> None:
-    done = cli("status", "--json")
+    done = cli("correlate", "--json")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("mobius-rum: no zones.toml: start the local stack")
+    waiting = cli("status", "--json")
+    assert (waiting.returncode, waiting.stdout) == (3, "")
     assert "Traceback" not in done.stderr
 
 
