@@ -103,7 +103,7 @@ def cell_document(zone: str, cell: Cell) -> dict[str, Any]:
             "production": errors_document(cell.production),
             "synthetic": errors_document(cell.synthetic),
         },
-        "vantage": cell.vantage,
+        "vantage": cell.vantage if cell.synthetic.requests else None,
         "verdict": cell.verdict,
         "needs": None if cell.needs is None else cell.needs.document(),
         "note": note_of(cell) or None,

@@ -92,6 +92,7 @@ def test_untested_and_unvisited() -> None:
     untested = only_cell(requests(1))
     assert untested.verdict == "untested"
     document = cell_document("eu", untested)
+    assert document["vantage"] is None
     assert document["synthetic"]["requests"] == 0
     assert document["synthetic"]["p50_ms"] is None
     assert document["ratio"] == {"p50": None, "p95": None, "p99": None}

@@ -54,7 +54,7 @@ def show(view: View) -> None:
         cell["method"],
         cell["route"],
         state.environment,
-        cell["vantage"],
+        cell["vantage"] or "client",
     )
     _head(view, cell, cells)
     _findings(view, zone, cell)
