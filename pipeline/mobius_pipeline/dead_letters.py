@@ -23,11 +23,12 @@ _FLUSH_SECONDS: Final = 30
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One unreadable message."""
+    """One unreadable message; ``encoding`` is its content-encoding header, "" where it has none."""
 
     offset: int
     reason: str
     value: bytes | None
+    encoding: str = ""
 
 
 class DeadLetters:
@@ -41,7 +42,7 @@ class DeadLetters:
     def write(
         self, topic: Topic, partition: int, letters: Sequence[DeadLetter], token: str
     ) -> None:
-        """Write the letters; returns when broker and store hold them.
+        """Write the letters; returns when broker and store hold them. The same ``token`` again is no second row.
 
         Raises
         ------
@@ -64,6 +65,11 @@ class DeadLetters:
                         ("partition", str(partition).encode()),
                         ("offset", str(letter.offset).encode()),
                         ("reason", letter.reason.encode()),
+                        *(
+                            [("content-encoding", letter.encoding.encode())]
+                            if letter.encoding
+                            else []
+                        ),
                     ],
                 )
                 for letter in letters
@@ -89,7 +95,7 @@ class DeadLetters:
             for letter in letters
         ]
         self._client.insert(
-            "dead_letters", rows, _COLUMNS, settings={"insert_deduplication_token": f"{token}/dead"}
+            "dead_letters", rows, _COLUMNS, settings={"insert_deduplication_token": token}
         )
 
     def close(self) -> None:

@@ -19,11 +19,13 @@ from kafka.admin import NewTopic
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from mobius_instrumentation.zones import Zone
-from mobius_pipeline.errors import DependencyError
+from mobius_pipeline.errors import DependencyError, TerminalError
+from mobius_pipeline.faults import Fault, kafka_fault
 
 __all__ = [
     "Topic",
     "broker_errors",
+    "content_encoding",
     "describe_topic",
     "end_offsets",
     "ensure_topics",
@@ -53,12 +55,18 @@ def broker_errors(zone: Zone) -> Iterator[None]:
     Raises
     ------
     DependencyError
-        In place of any error of the Kafka client or of its connection.
+        In place of any error of the Kafka client or of its connection that may pass.
+    TerminalError
+        In place of one that lasts until a person acts (:mod:`mobius_pipeline.faults`).
     """
     try:
         yield
     except (KafkaError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        if kafka_fault(error) is not Fault.TRANSIENT:
+            raise TerminalError(
+                f"the Kafka broker of zone {zone.name} refused ({type(error).__name__}): {reason}"
+            ) from error
         raise DependencyError(
             f"the Kafka broker of zone {zone.name}", ", ".join(zone.kafka), reason=reason
         ) from error
@@ -94,6 +102,14 @@ def _admin(zone: Zone) -> Iterator[Any]:
             yield admin
         finally:
             admin.close()
+
+
+def content_encoding(headers: Iterable[tuple[str, bytes | None]]) -> str:
+    """Value of a record's header ``content-encoding`` in lower case; "" where it has none."""
+    for name, value in headers:
+        if name.lower() == "content-encoding":
+            return (value or b"").decode("ascii", "replace").strip().lower()
+    return ""
 
 
 def ensure_topics(zone: Zone, *, partitions: int = 2, replication: int = 1) -> None:

@@ -15,6 +15,7 @@ from urllib3.exceptions import HTTPError
 
 from mobius_pipeline.config import clickhouse_credentials
 from mobius_pipeline.errors import DependencyError, TerminalError
+from mobius_pipeline.faults import Fault, clickhouse_fault
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -60,11 +61,6 @@ _TIMEOUT_SECONDS: Final[dict[Purpose, int]] = {
     Purpose.VIEW: 25,
     Purpose.MIGRATE: 60,
 }
-# Codes of data and statements that are wrong in themselves: 27, 33, 117, 444 bad data; 6, 38, 41, 53, 69, 70, 72,
-# 321, 349, 407 bad values; 43, 46, 47, 62, 115 bad statements; 164, 497 not allowed.
-_REFUSED: Final = frozenset(
-    {6, 27, 33, 38, 41, 43, 46, 47, 53, 62, 69, 70, 72, 115, 117, 164, 321, 349, 407, 444, 497}
-)
 _REMEDY: Final[dict[int, str]] = {
     60: "make its tables with `mobius-rum migrate`",
     81: "make its database with `mobius-rum migrate`",
@@ -114,7 +110,7 @@ def store_errors(zone: Zone | Hub) -> Iterator[None]:
     try:
         yield
     except DatabaseError as error:
-        if getattr(error, "code", None) in _REFUSED:
+        if clickhouse_fault(error.code) is not Fault.TRANSIENT:
             raise TerminalError(f"the store of zone {zone.name} refused: {_line(error)}") from error
         raise _away(zone, error) from error
     except (ClickHouseError, HTTPError, OSError) as error:

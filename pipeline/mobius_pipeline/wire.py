@@ -7,13 +7,27 @@ fields. Protobuf lets the last value of a field win, so a message cannot bring a
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
+import zstandard
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-__all__ = ["INSERT_SETTINGS", "TABLE", "WireError", "count_spans", "envelope", "parse", "varint"]
+__all__ = [
+    "INSERT_SETTINGS",
+    "TABLE",
+    "WireError",
+    "WireLimits",
+    "count_spans",
+    "decode",
+    "envelope",
+    "parse",
+    "varint",
+]
 
 TABLE: Final = "span_wire"
 
@@ -51,16 +65,109 @@ class WireError(ValueError):
     """The bytes are no message that this pipeline can read; the text says why."""
 
 
-def parse(value: bytes | None) -> ExportTraceServiceRequest:
+@dataclass(frozen=True, slots=True)
+class WireLimits:
+    """What a message may be at most; more is poison, told before it costs memory here or in the engine.
+
+    Attributes
+    ----------
+    encoded_bytes, decoded_bytes
+        Of a message, before and after its content encoding is undone.
+    span_bytes
+        Of one span with its events and links, or of one resource.
+    attributes
+        Of one span with its events and links, or of one resource. At least two bytes each, so that a message below
+        twice as many bytes need not be walked.
+    """
+
+    encoded_bytes: int = 8 << 20
+    decoded_bytes: int = 16 << 20
+    span_bytes: int = 1 << 20
+    attributes: int = 65_536
+
+
+_LIMITS: Final = WireLimits()
+
+
+def decode(value: bytes | None, encoding: str = "", limits: WireLimits = _LIMITS) -> bytes:
+    """Undo a message's content encoding (``""``, ``identity``, ``gzip``, ``zstd``).
+
+    Stops as soon as the output is over its limit, however small the input is.
+
+    Raises
+    ------
+    WireError
+        There are no bytes, the encoding is unknown, the bytes are not of it or end too early, or a limit is passed.
+    """
+    if value is None:
+        raise WireError("the record has no value")
+    if len(value) > limits.encoded_bytes:
+        raise WireError(f"{len(value)} bytes; a message may have {limits.encoded_bytes}")
+    if encoding in {"", "identity"}:
+        return value
+    if encoding not in {"gzip", "zstd"}:
+        raise WireError(f"content-encoding {encoding[:40]!r} is not known; known: gzip, zstd")
+    try:
+        return _gunzip(value, limits) if encoding == "gzip" else _unzstd(value, limits)
+    except (zlib.error, zstandard.ZstdError) as error:
+        raise WireError(f"not {encoding}: {error}"[:300]) from error
+
+
+def _gunzip(value: bytes, limits: WireLimits) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        stream = zlib.decompressobj(wbits=31)
+        parts.append(stream.decompress(value, limits.decoded_bytes - size + 1))
+        size += len(parts[-1])
+        _bound(size, limits)
+        if not stream.eof:
+            raise WireError("gzip data end too early")
+        if not stream.unused_data:
+            return b"".join(parts)
+        value = stream.unused_data
+
+
+# Four bytes of zstd can stand for a block of 128 KiB, so a slice of this size gives 8 MiB at most.
+_ZSTD_SLICE: Final = 256
+
+
+def _unzstd(value: bytes, limits: WireLimits) -> bytes:
+    decompressor = zstandard.ZstdDecompressor(max_window_size=max(limits.decoded_bytes, 1 << 20))
+    stream = decompressor.decompressobj()
+    parts: list[bytes] = []
+    size = position = 0
+    while position < len(value):
+        if stream.eof:
+            stream = decompressor.decompressobj()
+        part = value[position : position + _ZSTD_SLICE]
+        parts.append(stream.decompress(part))
+        position += len(part) - len(stream.unused_data)
+        size += len(parts[-1])
+        _bound(size, limits)
+    if not stream.eof:
+        raise WireError("zstd data end too early")
+    return b"".join(parts)
+
+
+def _bound(size: int, limits: WireLimits) -> None:
+    if size > limits.decoded_bytes:
+        raise WireError(f"over {limits.decoded_bytes} bytes when decompressed")
+
+
+def parse(value: bytes | None, limits: WireLimits = _LIMITS) -> ExportTraceServiceRequest:
     """Parse one message.
 
     Raises
     ------
     WireError
-        There are no bytes, they are no ``ExportTraceServiceRequest``, or they hold none of its fields.
+        There are no bytes, they are no ``ExportTraceServiceRequest``, they hold none of its fields, or a span or
+        resource in them is beyond the limits.
     """
     if value is None:
         raise WireError("the record has no value")
+    if len(value) > limits.decoded_bytes:
+        raise WireError(f"{len(value)} bytes; a message may have {limits.decoded_bytes}")
     try:
         request = ExportTraceServiceRequest.FromString(value)
     except DecodeError as error:
@@ -69,7 +176,32 @@ def parse(value: bytes | None) -> ExportTraceServiceRequest:
         ) from error
     if value and not request.resource_spans:
         raise WireError("bytes that happen to be protobuf, but hold no resource spans")
+    if len(value) > min(limits.span_bytes, 2 * limits.attributes):
+        _walk(request, limits)
     return request
+
+
+def _walk(request: ExportTraceServiceRequest, limits: WireLimits) -> None:
+    for resource in request.resource_spans:
+        own = resource.resource
+        _check("a resource", own.ByteSize(), len(own.attributes), limits)
+        for scope in resource.scope_spans:
+            own_scope = scope.scope
+            _check("a scope", own_scope.ByteSize(), len(own_scope.attributes), limits)
+            for span in scope.spans:
+                _check("a span", span.ByteSize(), _attributes(span), limits)
+
+
+def _attributes(span: Span) -> int:
+    nested = sum(len(event.attributes) for event in span.events)
+    return len(span.attributes) + nested + sum(len(link.attributes) for link in span.links)
+
+
+def _check(what: str, size: int, attributes: int, limits: WireLimits) -> None:
+    if attributes > limits.attributes:
+        raise WireError(f"{what} with {attributes} attributes; it may have {limits.attributes}")
+    if size > limits.span_bytes:
+        raise WireError(f"{what} of {size} bytes; it may have {limits.span_bytes}")
 
 
 def count_spans(request: ExportTraceServiceRequest) -> int:

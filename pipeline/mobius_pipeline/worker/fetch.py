@@ -20,6 +20,7 @@ from mobius_pipeline.errors import DependencyError, TerminalError
 from mobius_pipeline.kafka_client import (
     Topic,
     broker_errors,
+    content_encoding,
     end_offsets,
     open_consumer,
     topic_from,
@@ -104,12 +105,12 @@ class Fetch:
         try:
             with broker_errors(self._zone):
                 records = self._consumer.poll(int(seconds * 1000))
-        except DependencyError as error:
+        except (DependencyError, TerminalError) as error:
             if isinstance(error.__cause__, OffsetOutOfRangeError):
                 raise self._gone(error.__cause__) from error
             raise
         messages = [
-            Message(key.partition, record.offset, record.value)
+            Message(key.partition, record.offset, record.value, content_encoding(record.headers))
             for key, batch in records.items()
             for record in batch
         ]

@@ -30,9 +30,7 @@ class Route:
             if reason is not None
         ]
         if not strange:
-            return (
-                Routed(item.message, item.message.value or b"", count_spans(item.request), (), ""),
-            )
+            return (Routed(item.message, item.payload, count_spans(item.request), (), ""),)
         foreign = tuple(_foreign(resource, region, reason) for resource, region, reason in strange)
         own = ExportTraceServiceRequest(
             resource_spans=[r for r in item.request.resource_spans if self._judge(r)[1] is None]

@@ -19,20 +19,22 @@ Out_co = TypeVar("Out_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One record of the topic."""
+    """One record of the topic; ``encoding`` is its content-encoding header, "" where it has none."""
 
     partition: int
     offset: int
     value: bytes | None
+    encoding: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A message that was parsed, or (``problem`` not "") cannot be."""
+    """A message that was parsed, or (``problem`` not "") cannot be; ``payload`` is its value without its encoding."""
 
     message: Message
     request: ExportTraceServiceRequest | None
     problem: str
+    payload: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
