@@ -1,4 +1,4 @@
-"""Live engines for tests: one broker and one store a session, a zone with a fresh database each time."""
+"""Live engines for tests: one broker of each kind and one store a session, a zone with a fresh database each time."""
 
 from __future__ import annotations
 
@@ -11,12 +11,23 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
 import pytest
 
 from mobius_instrumentation.zones import Hub, Zone
+
+if TYPE_CHECKING:
+    from mobius_infra.kafka_broker import KafkaBroker
+
+# Runs a test on the embedded broker and on a real Apache Kafka; for whatever uses the fixture ``broker``,
+# be it through ``zone_factory``. The first use of Kafka on a machine fetches it, which may take minutes.
+on_both_brokers = (
+    pytest.mark.kafka,
+    pytest.mark.timeout(900),
+    pytest.mark.parametrize("broker", ["embedded", "kafka"], indirect=True, scope="session"),
+)
 
 
 class ZoneFactory(Protocol):
@@ -104,11 +115,38 @@ def start_store(
 
 
 @pytest.fixture(scope="session")
-def broker() -> Iterator[str]:
-    """A Kafka broker, as the bootstrap address ``127.0.0.1:PORT``."""
+def embedded_broker() -> Iterator[str]:
+    """The embedded broker, as the bootstrap address ``127.0.0.1:PORT``."""
     process, address = start_broker()
     yield address
     _stop(process)
+
+
+@pytest.fixture(scope="session")
+def kafka_broker() -> Iterator[KafkaBroker]:
+    """A real Apache Kafka that answers; a test that stops or kills it starts it again.
+
+    Skips, and says why, where there is no Java, or no Maven to fetch Kafka with.
+    """
+    from mobius_infra.kafka_broker import KafkaBroker, KafkaMissingError
+
+    folder = Path(tempfile.mkdtemp(prefix="mobius-kafka-"))
+    try:
+        with KafkaBroker(folder) as kafka:
+            yield kafka
+    except KafkaMissingError as error:
+        pytest.skip(f"NOT TESTED ON APACHE KAFKA: {error}")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def broker(request: pytest.FixtureRequest) -> str:
+    """Bootstrap address of a Kafka broker: the embedded one, or both in turn (see ``on_both_brokers``)."""
+    if getattr(request, "param", "embedded") == "embedded":
+        return str(request.getfixturevalue("embedded_broker"))
+    kafka: KafkaBroker = request.getfixturevalue("kafka_broker")
+    return kafka.address
 
 
 @pytest.fixture(scope="session")

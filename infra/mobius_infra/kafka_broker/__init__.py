@@ -1,0 +1,16 @@
+"""A real Apache Kafka on this machine: one KRaft node on 127.0.0.1, its data in a folder of its own.
+
+The embedded broker is enough to look around; this one is what production runs, so the contract tests run on
+both, and `mobius-rum up --broker kafka` starts this one. Needs Java 17 or later; Maven once, to fetch the jars.
+"""
+
+from mobius_infra.kafka_broker.broker import KafkaBroker
+from mobius_infra.kafka_broker.distribution import (
+    Distribution,
+    KafkaMissingError,
+    find_java,
+    lay_out,
+    require,
+)
+
+__all__ = ["Distribution", "KafkaBroker", "KafkaMissingError", "find_java", "lay_out", "require"]
