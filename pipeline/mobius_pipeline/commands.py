@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import threading
 from pathlib import Path
@@ -108,11 +107,35 @@ def ingest(
     batch_ms: Annotated[
         int, typer.Option("--batch-ms", min=1, help="Longest wait for a batch to fill.")
     ] = 2000,
+    health_port: Annotated[
+        int,
+        typer.Option(
+            "--health-port",
+            min=0,
+            max=65_535,
+            help="Answer /livez, /readyz and /metrics there; 0 for nowhere.",
+        ),
+    ] = 0,
+    health_host: Annotated[
+        str, typer.Option("--health-host", help="Address that --health-port is on.")
+    ] = "127.0.0.1",
+    stop_seconds: Annotated[
+        float,
+        typer.Option(
+            "--stop-seconds",
+            min=0,
+            help="Time that a stop may take; then what is under way is left to the next worker (exit code 4).",
+        ),
+    ] = 20.0,
     config: ConfigOption = None,
 ) -> None:
-    """Move one zone's spans from its topic into its store, until stopped (Ctrl-C or SIGTERM)."""
+    """Move one zone's spans from its topic into its store, until stopped (Ctrl-C or SIGTERM).
+
+    A second signal stops it at once.
+    """
     from mobius_pipeline.worker import WorkerOptions, run_worker
     from mobius_pipeline.worker.batch import BatchLimits
+    from mobius_pipeline.worker.stopping import stop_by_signal
 
     chosen = pick_zones(load_config(config), zone)
     if len(chosen) != 1:
@@ -122,10 +145,13 @@ def ingest(
         )
     configure_logs()
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stop.set())
-    limits = BatchLimits(spans=batch_spans, seconds=batch_ms / 1000)
-    run_worker(chosen[0], stop, WorkerOptions(limits=limits))
+    options = WorkerOptions(
+        limits=BatchLimits(spans=batch_spans, seconds=batch_ms / 1000),
+        health_host=health_host,
+        health_port=health_port,
+    )
+    with stop_by_signal(stop, stop_seconds):
+        run_worker(chosen[0], stop, options)
 
 
 def configure_logs() -> None:

@@ -57,12 +57,13 @@ class Up:
         return self.folder / "data"
 
     def command(self, *more: str) -> list[str]:
-        first = free_block(12)
+        first = free_block(14)
         self.ports = {
             "dashboard": first,
             "broker": first + 1,
             "store": first + 2,
             "demo": first + 5,
+            "worker": first + 12,
         }
         ports = [f"--{name}-port={port}" for name, port in self.ports.items()]
         return [

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mobius_infra.stack.folder import default_data_folder
-from mobius_infra.stack.options import StackOptions
+from mobius_infra.stack.options import BrokerKind, StackOptions
 from mobius_infra.stack.ports import DEFAULTS
 from mobius_pipeline.errors import UsageError
 
@@ -52,18 +52,28 @@ def up(
             "--history", metavar="HOURS", help="Length of the generated history; 0 for none."
         ),
     ] = 24.0,
+    broker: Annotated[
+        BrokerKind,
+        typer.Option(
+            "--broker",
+            help="The embedded broker, in memory; or a real Apache Kafka, which keeps its data (needs Java 17).",
+        ),
+    ] = BrokerKind.EMBEDDED,
     dashboard_port: Annotated[int, _port("--dashboard-port", "Port of the dashboard.")] = DEFAULTS[
         "--dashboard-port"
     ],
-    broker_port: Annotated[int, _port("--broker-port", "Port of the broker.")] = DEFAULTS[
-        "--broker-port"
-    ],
+    broker_port: Annotated[
+        int, _port("--broker-port", "Port of the broker; Kafka's controller has the next.")
+    ] = DEFAULTS["--broker-port"],
     store_port: Annotated[
         int, _port("--store-port", "Port of the hub's store; the zones' follow.")
     ] = DEFAULTS["--store-port"],
     demo_port: Annotated[
         int, _port("--demo-port", "First port of the demo services; there are six.")
     ] = DEFAULTS["--demo-port"],
+    worker_port: Annotated[
+        int, _port("--worker-port", "First port of the workers' health; there are two.")
+    ] = DEFAULTS["--worker-port"],
 ) -> None:
     """Start the whole system here: broker, stores, workers, demo shop, jobs, dashboard.
 
@@ -81,9 +91,11 @@ def up(
         json=json,
         demo=not no_demo,
         history_hours=history,
+        broker=broker,
         dashboard_port=dashboard_port,
         broker_port=broker_port,
         store_port=store_port,
         demo_port=demo_port,
+        worker_port=worker_port,
     )
     raise typer.Exit(run(options))

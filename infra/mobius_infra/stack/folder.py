@@ -55,6 +55,11 @@ class DataFolder:
         """Folder where the load tool leaves its results until they are imported."""
         return self.root / "runs"
 
+    @property
+    def kafka(self) -> Path:
+        """Data folder of the real Kafka, kept between runs."""
+        return self.root / "kafka"
+
     def store(self, name: str) -> Path:
         """Folder of the database of a zone, or of the hub."""
         return self.root / name / "clickhouse"

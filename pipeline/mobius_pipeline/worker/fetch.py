@@ -68,6 +68,7 @@ class Fetch:
         }
         self._committed = clock()
         self._stored: dict[int, int] = {}
+        self._ends: dict[int, int] = {}
         self._heard = clock()
         self._consumer: Any = open_consumer(
             zone,
@@ -118,7 +119,6 @@ class Fetch:
             self._heard = self._clock()
         elif self._clock() - self._heard >= _IDLE_CHECK_SECONDS:
             self.check_identity()
-            self._heard = self._clock()
         return messages
 
     def check_identity(self) -> None:
@@ -137,6 +137,19 @@ class Fetch:
             now = topic_from(self._admin, self._topic.name)
         if now is None or now.id != self._topic.id:
             raise TopicReplacedError(self._topic.name)
+        self._heard = self._clock()
+
+    @property
+    def heard(self) -> float:
+        """When the broker last answered, by the clock given."""
+        return self._heard
+
+    def ends(self) -> Mapping[int, int]:
+        """Offset after the last message of each partition, as far as the broker has told with what was fetched."""
+        for number in self._ends:
+            end = self._consumer.highwater(TopicPartition(self._topic.name, number))
+            self._ends[number] = max(self._ends[number], end or 0)
+        return self._ends
 
     def commit(self, partition: int, offset: int) -> None:
         """Let lag monitors of the consumer group see how far the store is; now and then, and best effort."""
@@ -163,7 +176,7 @@ class Fetch:
         with broker_errors(self._zone):
             keys = {number: TopicPartition(self._topic.name, number) for number in self._positions}
             begins = self._consumer.beginning_offsets(list(keys.values()))
-            ends = end_offsets(self._zone, self._topic.name, self._positions)
+            ends = self._ends = dict(end_offsets(self._zone, self._topic.name, self._positions))
             for number, position in self._positions.items():
                 if not int(begins[keys[number]]) <= position <= ends[number]:
                     raise TerminalError(

@@ -23,6 +23,7 @@ from mobius_pipeline.worker.advance import Advance
 from mobius_pipeline.worker.backoff import Backoff
 from mobius_pipeline.worker.batch import Batching, BatchLimits
 from mobius_pipeline.worker.fetch import Fetch, TopicReplacedError
+from mobius_pipeline.worker.health import Health, Timed, serve_health
 from mobius_pipeline.worker.insert import Insert
 from mobius_pipeline.worker.intent import Intent
 from mobius_pipeline.worker.route import Route
@@ -40,12 +41,17 @@ _log = structlog.get_logger("mobius.worker")
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """How to work. ``writer`` names this process in the ledger; no two processes may share one."""
+    """How to work. ``writer`` names this process in the ledger; no two processes may share one.
+
+    ``health_port`` 0 answers nowhere.
+    """
 
     limits: BatchLimits = field(default_factory=BatchLimits)
     writer: str = field(
         default_factory=lambda: f"{socket.gethostname()}/{os.getpid()}/{uuid4().hex[:8]}"
     )
+    health_host: str = "127.0.0.1"
+    health_port: int = 0
 
 
 @dataclass(slots=True)
@@ -102,12 +108,21 @@ def run_worker(
         Messages were deleted before they were stored, or the store refuses a batch for good.
     """
     chosen = options or WorkerOptions()
+    health = Health(clock=clock)
+    with serve_health(health, zone, chosen.health_host, chosen.health_port):
+        _run(zone, stop, chosen, health)
+
+
+def _run(zone: Zone, stop: threading.Event, chosen: WorkerOptions, health: Health) -> None:
     backoff = Backoff(stop)
+    clock = health.clock
     told = -_REPORT_SECONDS
     while not stop.is_set():
+        health.beat()
         try:
-            _run_once(zone, stop, chosen, backoff, clock)
+            _run_once(zone, stop, chosen, backoff, health)
         except TopicReplacedError:
+            health.began_again("topic_replaced")
             _log.warning(
                 "the topic was made anew; reading the new one from its ledger",
                 topic=zone.spans_topic,
@@ -115,8 +130,10 @@ def run_worker(
         except OvertakenError as error:
             if error.by != chosen.writer:
                 raise
+            health.began_again("late_intent")
             _log.warning("an intent of our own arrived late; beginning again at the ledger")
         except DependencyError as error:
+            health.began_again("store" if error.where == zone.clickhouse else "broker")
             if clock() - told >= _REPORT_SECONDS:
                 told = clock()
                 _log.warning(
@@ -134,7 +151,7 @@ def _run_once(
     stop: threading.Event,
     options: WorkerOptions,
     backoff: Backoff,
-    clock: Callable[[], float],
+    health: Health,
 ) -> None:
     """One life between two failures.
 
@@ -158,18 +175,21 @@ def _run_once(
         with store_errors(zone):
             ledger = Ledger(client, topic, options.writer)
             standings = ledger.standings()  # 2
-            fetch = Fetch(zone, topic, standings, clock)  # 3
+            health.answered("store")
+            fetch = Fetch(zone, topic, standings, health.clock)  # 3
             chain: Chain[Message] = Chain(
                 Validate(),
                 Route(zone),
-                Batching(topic, standings, options.limits, clock),
+                Batching(topic, standings, options.limits, health.clock),
                 _Checkpoint(fetch),
                 Intent(ledger),
-                Insert(client, dead_letters),
+                Timed(Insert(client, dead_letters), health),
                 Advance(ledger, fetch.commit),
             )
             _tell(zone, topic, standings, options.writer)
-            _drive(chain, fetch, stop, backoff, clock)
+            health.metrics.assigned(zone.name, topic.name, options.writer, standings)
+            health.began_reading(fetch.ends())
+            _drive(chain, fetch, stop, backoff, health)
     finally:
         dead_letters.close()
         if fetch is not None:
@@ -182,20 +202,22 @@ def _drive(
     fetch: Fetch,
     stop: threading.Event,
     backoff: Backoff,
-    clock: Callable[[], float],
+    health: Health,
 ) -> None:
-    report = _Report(clock, clock())
+    report = _Report(health.clock, health.clock())
 
     def count(batches: list[Batch]) -> None:
         for batch in batches:
             backoff.reset()
             report.add(batch)
+            health.stored(batch)
         report.write()
 
     while not stop.is_set():
         for message in fetch.poll(_POLL_SECONDS):
             count(chain.submit(message))
         count(chain.poll())
+        health.turned(fetch.heard, fetch.ends())
     count(chain.close())  # 4
     report.write(now=True)
 
