@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 # Runs a test on the embedded broker and on a real Apache Kafka; for whatever uses the fixture ``broker``,
 # be it through ``zone_factory``. The first use of Kafka on a machine fetches it, which may take minutes.
-on_both_brokers = (
+on_both_brokers = [
     pytest.mark.kafka,
     pytest.mark.timeout(900),
     pytest.mark.parametrize("broker", ["embedded", "kafka"], indirect=True, scope="session"),
-)
+]
 
 
 class ZoneFactory(Protocol):

@@ -8,9 +8,18 @@ from mobius_infra.kafka_broker.broker import KafkaBroker
 from mobius_infra.kafka_broker.distribution import (
     Distribution,
     KafkaMissingError,
+    find_jars,
     find_java,
     lay_out,
     require,
 )
 
-__all__ = ["Distribution", "KafkaBroker", "KafkaMissingError", "find_java", "lay_out", "require"]
+__all__ = [
+    "Distribution",
+    "KafkaBroker",
+    "KafkaMissingError",
+    "find_jars",
+    "find_java",
+    "lay_out",
+    "require",
+]
