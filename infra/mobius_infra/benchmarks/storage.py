@@ -19,12 +19,12 @@ from mobius_pipeline.store import Purpose, connect
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
-__all__ = ["run"]
+__all__ = ["COLLECTOR_TABLE", "run"]
 
 _SPANS: Final = 120_000
 _MAP: Final = "Map(LowCardinality(String), String)"
-_OTEL_TRACES: Final = f"""
-CREATE TABLE otel_traces (
+COLLECTOR_TABLE: Final = f"""
+CREATE TABLE collector_traces (
     Timestamp DateTime64(9) CODEC(Delta(8), ZSTD(1)),
     TraceId String CODEC(ZSTD(1)),
     SpanId String CODEC(ZSTD(1)),
@@ -67,10 +67,12 @@ def run() -> dict[str, Any]:
     messages = make_messages(_SPANS, region="eu-west-1")
     with engine() as store:
         client = connect(store.zone, Purpose.INGEST)
-        client.command(_OTEL_TRACES)
+        client.command(COLLECTOR_TABLE)
         client.insert("span_rows", list(rows(messages)), column_names=COLUMNS)
-        client.insert("otel_traces", list(_collector_rows(messages)), column_names=_OTEL_COLUMNS)
-        ours, theirs = _size(client, "spans"), _size(client, "otel_traces")
+        client.insert(
+            "collector_traces", list(_collector_rows(messages)), column_names=_OTEL_COLUMNS
+        )
+        ours, theirs = _size(client, "spans"), _size(client, "collector_traces")
         rollup = _size(client, "latency_minute")
         client.close()
     spans = ours["rows"]
