@@ -21,6 +21,7 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Add this part's commands to ``app``."""
+    from mobius_pipeline.dead_letter_commands import register as register_dead_letters
     from mobius_pipeline.imports.commands import register as register_imports
 
     app.command("migrate")(migrate)
@@ -31,6 +32,11 @@ def register(app: typer.Typer) -> None:
     )
     register_imports(imports)
     app.add_typer(imports, name="import")
+    letters = typer.Typer(
+        no_args_is_help=True, help="Messages that could not be stored: look, and publish again."
+    )
+    register_dead_letters(letters)
+    app.add_typer(letters, name="dead-letters")
 
 
 def migrate(

@@ -1,0 +1,248 @@
+"""Looks through a zone's dead letters, and publishes them again: each at most once.
+
+Which were published again stands in the ledger, under an id that is made from the spans' topic's own: an intent
+before, an end after. The intent is a compare-and-swap (:mod:`mobius_pipeline.ledger`), so of two replays at once one
+publishes. A replay that dies between the two leaves its letter *interrupted*: it may have been published, so it is
+never published again by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Literal
+from uuid import UUID, uuid4, uuid5
+
+from kafka import KafkaProducer, TopicPartition
+
+from mobius_instrumentation.zones import Zone
+from mobius_pipeline.errors import DependencyError, UsageError
+from mobius_pipeline.kafka_client import (
+    broker_errors,
+    content_encoding,
+    describe_topic,
+    end_offsets,
+    open_consumer,
+)
+from mobius_pipeline.store import Purpose, connect, store_errors
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+__all__ = ["Letter", "Replayed", "find_letters", "letter_value", "replay"]
+
+State = Literal["dead", "interrupted", "replayed"]
+
+_COLUMNS: Final = [
+    "topic",
+    "topic_id",
+    "partition",
+    "first_offset",
+    "last_offset",
+    "state",
+    "writer",
+    "spans",
+]
+_PUBLISH_SECONDS: Final = 30
+_POLLS_WITHOUT_ANSWER: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter by the position it had in the spans' topic; ``bytes`` is its size, ``at`` when it was written."""
+
+    topic: str
+    topic_id: UUID
+    partition: int
+    offset: int
+    reason: str
+    bytes: int
+    at: datetime
+    state: State
+
+    @property
+    def id(self) -> str:
+        """Its identity, as a key: topic id, partition, offset."""
+        return f"{self.topic_id}/{self.partition}/{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What a replay did, by ids. ``missing``: the dead-letter topic no longer has their bytes, or never had any."""
+
+    replayed: tuple[str, ...]
+    already: tuple[str, ...]
+    interrupted: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+def find_letters(zone: Zone) -> list[Letter]:
+    """All dead letters of the zone, oldest first.
+
+    Raises
+    ------
+    DependencyError
+        The store does not answer.
+    """
+    with store_errors(zone), closing(connect(zone, Purpose.ANALYSIS)) as client:
+        found = client.query(
+            "SELECT topic, topic_id, partition, offset, reason, bytes, at FROM dead_letters FINAL "
+            "ORDER BY at, topic_id, partition, offset"
+        ).result_rows
+        marks = _marks(client, zone)
+    return [
+        Letter(
+            topic,
+            topic_id,
+            int(partition),
+            int(offset),
+            reason,
+            int(size),
+            at.replace(tzinfo=UTC),
+            marks.get((_mark_id(topic_id), partition, offset), "dead"),
+        )
+        for topic, topic_id, partition, offset, reason, size, at in found
+    ]
+
+
+def letter_value(zone: Zone, letter: Letter) -> tuple[bytes, str] | None:
+    """Bytes and content encoding of a letter; None where the dead-letter topic has none.
+
+    Raises
+    ------
+    DependencyError
+        The broker does not answer.
+    """
+    return _values(zone, [letter.id]).get(letter.id)
+
+
+def replay(zone: Zone, ids: Sequence[str] = (), *, dry_run: bool = False) -> Replayed:
+    """Publish dead letters again to the zone's spans topic, all that were not yet, or those with these ids.
+
+    A letter that still cannot be read becomes another dead letter, at its new offset.
+
+    Raises
+    ------
+    UsageError
+        There is no dead letter of such an id; nothing was published.
+    DependencyError
+        Broker or store do not answer; letters that were under way are interrupted.
+    """
+    letters = find_letters(zone)
+    if unknown := set(ids) - {letter.id for letter in letters}:
+        raise UsageError(f"no dead letter {min(unknown)} in zone {zone.name}")
+    chosen = [letter for letter in letters if not ids or letter.id in ids]
+    dead = [letter for letter in chosen if letter.state == "dead"]
+    values = _values(zone, [letter.id for letter in dead])
+    ready = [(letter, *values[letter.id]) for letter in dead if letter.id in values]
+    done = [letter.id for letter, _, _ in ready] if dry_run else list(_publish(zone, ready))
+    return Replayed(
+        replayed=tuple(done),
+        already=tuple(letter.id for letter in chosen if letter.state == "replayed"),
+        interrupted=tuple(letter.id for letter in chosen if letter.state == "interrupted"),
+        missing=tuple(letter.id for letter in dead if letter.id not in values),
+    )
+
+
+def _publish(zone: Zone, letters: Iterable[tuple[Letter, bytes, str]]) -> Iterator[str]:
+    """Claim, publish, mark; one letter after the other."""
+    writer = f"replay/{uuid4().hex}"
+    with store_errors(zone), closing(connect(zone, Purpose.INGEST)) as client, broker_errors(zone):
+        producer: Any = KafkaProducer(
+            bootstrap_servers=list(zone.kafka),
+            client_id="mobius-rum replay",
+            acks="all",
+            enable_idempotence=True,
+            max_request_size=64 << 20,
+            delivery_timeout_ms=_PUBLISH_SECONDS * 1000,
+            request_timeout_ms=10_000,
+        )
+        try:
+            for letter, value, encoding in letters:
+                _mark(client, zone, letter, "intent", writer)
+                if not _is_mine(client, zone, letter, writer):
+                    continue
+                headers = [("replay-of", letter.id.encode())]
+                if encoding:
+                    headers.append(("content-encoding", encoding.encode()))
+                producer.send(zone.spans_topic, value=value, headers=headers).get(_PUBLISH_SECONDS)
+                _mark(client, zone, letter, "done", writer)
+                yield letter.id
+        finally:
+            producer.close(timeout=5)
+
+
+def _mark_id(topic_id: UUID) -> UUID:
+    return uuid5(topic_id, "replayed dead letters")
+
+
+def _mark(client: Client, zone: Zone, letter: Letter, state: str, writer: str) -> None:
+    place = [_mark_id(letter.topic_id), letter.partition, letter.offset]
+    client.insert(
+        "ingest_ledger",
+        [[zone.dead_letters_topic, *place, letter.offset, state, writer, 0]],
+        _COLUMNS,
+        settings={"insert_deduplication_token": f"replay/{letter.id}/{state}"},
+    )
+
+
+def _is_mine(client: Client, zone: Zone, letter: Letter, writer: str) -> bool:
+    rows = client.query(
+        "SELECT writer FROM ingest_ledger WHERE topic = {topic:String} AND topic_id = {id:UUID} "
+        "AND partition = {partition:UInt32} AND first_offset = {offset:UInt64} AND state = 'intent' ORDER BY at LIMIT 1",
+        parameters={
+            "topic": zone.dead_letters_topic,
+            "id": _mark_id(letter.topic_id),
+            "partition": letter.partition,
+            "offset": letter.offset,
+        },
+    ).result_rows
+    return bool(rows) and rows[0][0] == writer
+
+
+def _marks(client: Client, zone: Zone) -> Mapping[tuple[UUID, int, int], State]:
+    rows = client.query(
+        "SELECT topic_id, partition, first_offset, max(state = 'done') FROM ingest_ledger "
+        "WHERE topic = {topic:String} GROUP BY topic_id, partition, first_offset",
+        parameters={"topic": zone.dead_letters_topic},
+    ).result_rows
+    return {
+        (topic_id, partition, offset): "replayed" if done else "interrupted"
+        for topic_id, partition, offset, done in rows
+    }
+
+
+def _values(zone: Zone, ids: Iterable[str]) -> dict[str, tuple[bytes, str]]:
+    """Bytes and content encoding by id, from the dead-letter topic."""
+    wanted = set(ids)
+    topic = describe_topic(zone, zone.dead_letters_topic) if wanted else None
+    if topic is None:
+        return {}
+    ends = end_offsets(zone, topic.name, topic.partitions)
+    found: dict[str, tuple[bytes, str]] = {}
+    with (
+        closing(open_consumer(zone, max_partition_fetch_bytes=64 << 20)) as consumer,
+        broker_errors(zone),
+    ):
+        keys = [TopicPartition(topic.name, number) for number in topic.partitions]
+        consumer.assign(keys)
+        begins = consumer.beginning_offsets(keys)
+        for key in keys:
+            consumer.seek(key, begins[key])
+        silent = 0
+        while any(consumer.position(key) < ends[key.partition] for key in keys):
+            polled = consumer.poll(500)
+            silent = 0 if polled else silent + 1
+            if silent > _POLLS_WITHOUT_ANSWER:
+                raise DependencyError(
+                    f"the Kafka broker of zone {zone.name}",
+                    ", ".join(zone.kafka),
+                    reason="no answer to a fetch",
+                )
+            for record in (record for records in polled.values() for record in records):
+                name = (record.key or b"").decode("utf-8", "replace")
+                if name in wanted and record.value is not None:
+                    found[name] = record.value, content_encoding(record.headers)
+    return found
