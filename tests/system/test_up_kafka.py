@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mobius_infra.kafka_broker import KafkaBroker
+from mobius_infra.kafka_broker import KafkaMissingError, require
 from mobius_instrumentation.zones import load_zones
 from mobius_pipeline.kafka_client import Topic, describe_topic
 from tests.system.test_up import Up, eventually_gone, sample
@@ -53,8 +53,12 @@ class KafkaUp(Up):
 
 
 @pytest.fixture
-def up(kafka_broker: KafkaBroker, tmp_path: Path) -> Iterator[KafkaUp]:
-    """Not started; skipped where the fixture ``kafka_broker`` is."""
+def up(tmp_path: Path) -> Iterator[KafkaUp]:
+    """Not started."""
+    try:
+        require()
+    except KafkaMissingError as error:
+        pytest.skip(f"NOT TESTED ON APACHE KAFKA: {error}")
     made = KafkaUp(tmp_path, ("--no-demo", "--broker", "kafka"))
     yield made
     if made.process is not None:
@@ -74,16 +78,10 @@ def test_topics_and_offsets_outlive_the_stack_and_a_killed_broker(up: KafkaUp) -
     assert topic is not None
     up.end()
 
-    # The next stack has the same topic, and stores nothing of it again.
+    # The next stack has the same topic, and stores nothing of it again; so has a broker that was killed.
     up.start()
     up.line(r"^The dashboard: ")
-    assert up.topic() == topic
-    assert up.spans() == (published, 0)
-    assert up.import_sample()["published"] == 0
-
-    # So has a broker that was killed.
     os.kill(up.state()["broker"]["pid"], signal.SIGKILL)
     up.line(r"^broker answers again")
     assert up.topic() == topic
     assert up.spans() == (published, 0)
-    up.end()
