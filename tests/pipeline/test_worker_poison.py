@@ -30,7 +30,6 @@ from tests.conftest import ZoneFactory
 from tests.pipeline.otlp import SECOND, make_message, make_resource, make_span, publish
 from tests.pipeline.test_worker import drain, read_dead_letters, rows
 
-
 # Field 1 (resource_spans) as a number: the protobuf runtime skips it as unknown, the engine refuses the insert.
 REFUSED_TAIL = b"\x08\x01"
 
