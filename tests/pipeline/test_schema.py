@@ -135,6 +135,7 @@ def test_a_span_arrives_with_all_that_it_says(client: Client) -> None:
         ("ot=th:8", 2.0),
         ("ot=th:c", 4.0),
         ("ot=th:fff", 4096.0),
+        ("ot=th:ffffffffffffff", 2.0**56),
         ("ot=rv:abcdef01234567;th:8", 2.0),
         ("ot=th:8;rv:abcdef01234567", 2.0),
         ("vendor=x, ot=th:8", 2.0),

@@ -113,9 +113,10 @@ SELECT
     CAST(multiIf(span_map['mobius.test.run'] != '', 1, span_map['user_agent.synthetic.type'] != '', 2, 0), 'Enum8(\'real\' = 0, \'synthetic\' = 1, \'suspected\' = 2)') AS source,
     span_map['mobius.test.run'] AS test_run,
     -- OpenTelemetry consistent sampling: tracestate "ot=th:<hex>" is the rejection threshold in units of
-    -- 2^-56 (trailing zeros left out); the span stands for 1 / (1 - th / 2^56) spans.
+    -- 2^-56 (trailing zeros left out); the span stands for 2^56 / (2^56 - th) spans.
+    -- Subtracted as integers, so that the greatest threshold gives a finite weight.
     if(position(span.trace_state, 'th:') = 0, 1.,
-       1 / (1 - reinterpretAsUInt64(reverse(unhex(rightPad(extract(span.trace_state, '(?:^|,)[ ]*ot=(?:[^,;]*;)*th:([0-9a-f]{1,14})(?:[;, ]|$$)'), 14, '0')))) / 72057594037927936)) AS weight,
+       72057594037927936 / (72057594037927936 - reinterpretAsUInt64(reverse(unhex(rightPad(extract(span.trace_state, '(?:^|,)[ ]*ot=(?:[^,;]*;)*th:([0-9a-f]{1,14})(?:[;, ]|$$)'), 14, '0')))))) AS weight,
     mapFilter((k, v) -> k NOT IN ('http.request.method', 'http.route', 'http.response.status_code', 'mobius.test.run'), span_map) AS attributes,
     mapFilter((k, v) -> k NOT IN ('cloud.region', 'service.name', 'service.version', 'deployment.environment.name', 'service.instance.id'), resource_map) AS resource_attributes,
     scope_name,
