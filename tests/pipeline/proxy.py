@@ -1,10 +1,9 @@
-"""A TCP proxy for tests, in front of a real engine: passes on, hangs (accepts, never answers), or speaks TLS."""
+"""A TCP proxy for tests, in front of a real engine: passes on or hangs (accepts, never answers)."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,16 +15,14 @@ class Proxy:
     While ``hung`` is set no byte passes in either direction; connections are taken all the same.
     """
 
-    def __init__(self, target: str, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
+    def __init__(self, target: str) -> None:
         host, _, number = target.rpartition(":")
         self._target = (host, int(number))
-        self._tls = tls
         self._flowing = threading.Event()
         self._flowing.set()
         self._open: set[socket.socket] = set()
-        self._listener = socket.create_server(("127.0.0.1", port))
-        self.port: int = self._listener.getsockname()[1]
-        self.address = f"127.0.0.1:{self.port}"
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.accepted = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -52,8 +49,6 @@ class Proxy:
 
     def _serve(self, client: socket.socket) -> None:
         try:
-            if self._tls is not None:
-                client = self._tls.wrap_socket(client, server_side=True)
             server = socket.create_connection(self._target)
         except OSError:
             client.close()
@@ -74,8 +69,8 @@ class Proxy:
 
 
 @contextmanager
-def proxied(target: str, tls: ssl.SSLContext | None = None, port: int = 0) -> Iterator[Proxy]:
-    proxy = Proxy(target, tls, port)
+def proxied(target: str) -> Iterator[Proxy]:
+    proxy = Proxy(target)
     try:
         yield proxy
     finally:

@@ -6,7 +6,6 @@ zones come from ``MOBIUS_REGION``, ``MOBIUS_SERVICE_VERSION`` and ``MOBIUS_CONFI
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -106,17 +105,8 @@ def main(arguments: list[str] | None = None) -> None:
         "--database", type=Path, required=True, help="SQLite file, made if it is not there"
     )
     options = parser.parse_args(arguments)
-    version = os.environ.get("MOBIUS_SERVICE_VERSION", "1.5.0")
-    app = create_app(options.database, region=options.region, version=version)
-    serve(
-        app,
-        shop.SERVICE_CATALOG,
-        region=options.region,
-        version=version,
-        host=options.host,
-        port=options.port,
-        fd=options.fd,
-    )
+    app = create_app(options.database, region=options.region, version=options.version)
+    serve(app, shop.SERVICE_CATALOG, options)
 
 
 if __name__ == "__main__":

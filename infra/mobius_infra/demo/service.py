@@ -23,7 +23,7 @@ ATTRIBUTES = ("peer.service", "shop.basket.lines", "shop.cache.hit", "shop.custo
 
 
 def service_options(description: str) -> argparse.ArgumentParser:
-    """Parser with the options that every service has."""
+    """Parser with the options that every service has; ``version`` comes from MOBIUS_SERVICE_VERSION."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
@@ -35,6 +35,7 @@ def service_options(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--region", default=os.environ.get("MOBIUS_REGION", ""), help="default: MOBIUS_REGION"
     )
+    parser.set_defaults(version=os.environ.get("MOBIUS_SERVICE_VERSION", "1.5.0"))
     return parser
 
 
@@ -71,19 +72,10 @@ def provider_of(app: FastAPI) -> TracerProvider:
     return provider
 
 
-def serve(
-    app: FastAPI,
-    service: str,
-    *,
-    region: str,
-    version: str,
-    host: str,
-    port: int,
-    fd: int | None = None,
-) -> None:
-    """Instrument ``app`` and serve it until SIGTERM or SIGINT.
+def serve(app: FastAPI, service: str, options: argparse.Namespace) -> None:
+    """Instrument ``app`` and serve it as ``service_options`` say, until SIGTERM or SIGINT.
 
-    With ``fd`` it accepts from that socket, which two releases may share while one replaces the other.
+    With ``--fd`` it accepts from that socket, which two releases may share while one replaces the other.
     """
     from mobius_instrumentation import instrument
 
@@ -93,13 +85,15 @@ def serve(
     os.environ["OTEL_SEMCONV_STABILITY_OPT_IN"] = "http,database"
     app.state.instrumentation = instrument(
         app,
-        region=region,
+        region=options.region,
         service_name=service,
-        service_version=version,
+        service_version=options.version,
         environment=os.environ.get("MOBIUS_ENVIRONMENT", "production"),
         attributes=ATTRIBUTES,
     )
-    config = uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False)
+    config = uvicorn.Config(
+        app, host=options.host, port=options.port, log_level="warning", access_log=False
+    )
     # uvicorn's own `fd` takes every socket for a Unix one, which leaves Nagle's delay on.
-    sockets = None if fd is None else [socket.socket(fileno=fd)]
+    sockets = None if options.fd is None else [socket.socket(fileno=options.fd)]
     uvicorn.Server(config).run(sockets=sockets)

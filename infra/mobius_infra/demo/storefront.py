@@ -6,7 +6,6 @@ and zones come from ``MOBIUS_REGION``, ``MOBIUS_SERVICE_VERSION`` and ``MOBIUS_C
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from typing import Annotated, Any, Final
 
@@ -106,17 +105,8 @@ def main(arguments: list[str] | None = None) -> None:
         "--catalog-url", required=True, help="catalog of the same region, http://HOST:PORT"
     )
     options = parser.parse_args(arguments)
-    version = os.environ.get("MOBIUS_SERVICE_VERSION", "1.5.0")
-    app = create_app(options.catalog_url, region=options.region, version=version)
-    serve(
-        app,
-        shop.SERVICE_STOREFRONT,
-        region=options.region,
-        version=version,
-        host=options.host,
-        port=options.port,
-        fd=options.fd,
-    )
+    app = create_app(options.catalog_url, region=options.region, version=options.version)
+    serve(app, shop.SERVICE_STOREFRONT, options)
 
 
 if __name__ == "__main__":
