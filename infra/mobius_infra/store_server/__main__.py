@@ -41,7 +41,20 @@ def main(arguments: list[str] | None = None) -> int:
         default=300,
         help="longest query unless it asks otherwise (default: %(default)s)",
     )
+    parser.add_argument(
+        "--tls-cert", type=Path, help="certificate and chain (PEM): serve https:// alone"
+    )
+    parser.add_argument("--tls-key", type=Path, help="its key (PEM), unless in the same file")
+    parser.add_argument(
+        "--tls-client-ca",
+        type=Path,
+        help="authorities (PEM): clients need a certificate that one of them signed",
+    )
     given = parser.parse_args(arguments)
+    # The server works in its data folder.
+    for name in ("path", "tls_cert", "tls_key", "tls_client_ca"):
+        if getattr(given, name) is not None:
+            setattr(given, name, getattr(given, name).absolute())
     try:
         serve(
             ServerOptions(
@@ -52,6 +65,9 @@ def main(arguments: list[str] | None = None) -> int:
                 threads=given.threads,
                 max_body_bytes=given.max_body_mb * 1_000_000,
                 max_execution_seconds=given.max_seconds,
+                tls_cert=given.tls_cert,
+                tls_key=given.tls_key,
+                tls_client_ca=given.tls_client_ca,
             )
         )
     except MobiusError as error:

@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import chdb
+import structlog
 
+from mobius_infra.store_server.deduplication_repair import forget_what_is_not_there
 from mobius_infra.store_server.folder_lock import FolderLock
 from mobius_infra.store_server.statements import Insert, Statement
 from mobius_infra.store_server.store_error import StoreError, error_from_engine
@@ -27,6 +29,7 @@ from mobius_pipeline.errors import UsageError
 __all__ = ["Answer", "Engine"]
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_log = structlog.get_logger("mobius.store")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +80,14 @@ class Engine:
         self.path = path
         self._lock = FolderLock(path)
         try:
+            for forgotten in forget_what_is_not_there(path):
+                _log.warning(
+                    "a killed engine had logged an insert that it had not finished; it may be repeated now",
+                    table=str(forgotten.table),
+                    part=forgotten.part,
+                )
             # Held open all the time: the engine stops with its last connection.
-            self._keeper = chdb.connect(str(path))  # type: ignore[no-untyped-call]  # chdb ships no types for it
+            self._keeper = chdb.connect(str(path))
         except Exception as error:
             self._lock.release()
             raise UsageError(
@@ -111,7 +120,7 @@ class Engine:
         """
         prelude = self._prelude(database, settings)
         begin = time.monotonic_ns()
-        connection = chdb.connect(str(self.path))  # type: ignore[no-untyped-call]  # as above
+        connection = chdb.connect(str(self.path))
         try:
             for step in prelude:
                 connection.query(step)

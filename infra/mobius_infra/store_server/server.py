@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import socket
+import ssl
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +42,9 @@ class ServerOptions:
     threads: int = 8
     max_body_bytes: int = 512_000_000
     max_execution_seconds: int = 300
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
 
     def __repr__(self) -> str:
         """Name folder and address only."""
@@ -50,13 +54,15 @@ class ServerOptions:
 def serve(options: ServerOptions) -> None:
     """Serve until SIGTERM or SIGINT; then let running requests end, close the engine, and return.
 
-    Prints ``ready http://HOST:PORT`` as its only line on standard output once it answers.
+    Prints ``ready http://HOST:PORT`` (``https`` with a certificate) as its only line on standard output once it
+    answers.
 
     Raises
     ------
     UsageError
-        The folder belongs to another process, or the port is taken.
+        The folder belongs to another process, the port is taken, or a certificate or key cannot be used.
     """
+    _check_tls(options)
     # Times without a zone mean UTC, as on production servers.
     os.environ["TZ"] = "UTC"
     time.tzset()
@@ -74,6 +80,8 @@ def serve(options: ServerOptions) -> None:
     except UsageError:
         listener.close()
         raise
+    # The engine keeps the schemas of formats below its working folder, which is nobody else's business.
+    os.chdir(options.path)
     threads = ThreadPoolExecutor(options.threads, thread_name_prefix="query")
     app = make_app(
         engine,
@@ -89,9 +97,14 @@ def serve(options: ServerOptions) -> None:
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,
         h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
+        ssl_certfile=options.tls_cert,
+        ssl_keyfile=options.tls_key,
+        ssl_ca_certs=str(options.tls_client_ca) if options.tls_client_ca else None,
+        ssl_cert_reqs=ssl.CERT_REQUIRED if options.tls_client_ca else ssl.CERT_NONE,
     )
     # The socket listens already: a request that comes before the server's loop runs waits for it.
-    sys.stdout.write(f"ready http://{options.host}:{listener.getsockname()[1]}\n")
+    scheme = "https" if options.tls_cert else "http"
+    sys.stdout.write(f"ready {scheme}://{options.host}:{listener.getsockname()[1]}\n")
     sys.stdout.flush()
     # The server's loop, once ended, raises its signal again; the engine is still to be closed then.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -102,6 +115,23 @@ def serve(options: ServerOptions) -> None:
         threads.shutdown(wait=True)
         engine.close()
         listener.close()
+
+
+def _check_tls(options: ServerOptions) -> None:
+    if options.tls_cert is None:
+        if options.tls_key or options.tls_client_ca:
+            raise UsageError("there is no certificate to go with it", field="--tls-cert")
+        return
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(options.tls_cert, options.tls_key, password=lambda: b"")
+        if options.tls_client_ca is not None:
+            context.load_verify_locations(options.tls_client_ca)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"certificate, key or authority cannot be used ({error}); PEM files, the key without a password",
+            field="--tls-cert",
+        ) from error
 
 
 def _listen(host: str, port: int) -> socket.socket:
