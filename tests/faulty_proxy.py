@@ -21,9 +21,15 @@ Failure = Literal[
     "late",  # passed on only after the client has given up
     "slow",  # passed on, answered after a while
     "reset before",  # the connection is reset, and nothing is passed on
+    "reset in request",  # half of the request is passed on, then both connections are reset
+    "reset in answer",  # passed on and done; the connection is reset in the midst of the answer
     "reset after",  # passed on and done; the connection is reset in place of the answer
     "503",  # refused by what stands before the store
 ]
+
+
+# Closing with a linger of zero seconds sends RST.
+_LINGER_0 = struct.pack("ii", 1, 0)
 
 
 class _Server(ThreadingHTTPServer):
@@ -65,7 +71,13 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(503, [("Content-Type", "text/plain")], b"no server is available")
         if failure == "late":
             self.server.closed.wait(self.server.hold)
+        if failure == "reset in request":
+            self._pass_on_half(body)
+            return self._reset()
         answer = self._pass_on(body)
+        if failure == "reset in answer":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX-Click")
+            return self._reset()
         if failure in {"reset after", "late"}:
             return self._reset()
         if failure == "slow":
@@ -92,6 +104,20 @@ class _Handler(BaseHTTPRequestHandler):
         connection.close()
         return answer
 
+    def _pass_on_half(self, body: bytes) -> None:
+        host, _, port = self.server.target.rpartition(":")
+        kept = (
+            f"{name}: {value}\r\n"
+            for name, value in self.headers.items()
+            if name.lower() not in {"transfer-encoding", "content-length"}
+        )
+        head = f"{self.command} {self.path} HTTP/1.1\r\n{''.join(kept)}Content-Length: {len(body)}\r\n\r\n"
+        with socket.create_connection((host, int(port))) as store:
+            store.sendall(head.encode() + body[: len(body) // 2])
+            # It has what was sent before the reset takes it away.
+            time.sleep(0.1)
+            store.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0)
+
     def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         self.send_response_only(status)
         for name, value in headers:
@@ -103,8 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _reset(self) -> None:
         self.close_connection = True
-        # Closing with a linger of zero seconds sends RST.
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0)
         with contextlib.suppress(OSError):
             self.connection.close()
 

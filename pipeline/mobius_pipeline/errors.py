@@ -10,9 +10,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 __all__ = ["DependencyError", "MobiusError", "TerminalError", "UsageError"]
+
+
+_LONGEST: Final = 1_000
 
 
 class MobiusError(Exception):
@@ -34,6 +37,10 @@ class UsageError(MobiusError):
         line: int | None = None,
         field: str | None = None,
     ) -> None:
+        # Parts of the input may stand in it: whatever they are, a terminal can show it, on a few lines.
+        problem = "".join(
+            sign if sign.isprintable() else repr(sign)[1:-1] for sign in problem[:_LONGEST]
+        )
         self.problem = problem
         self.file = file
         self.line = line

@@ -8,30 +8,33 @@ always has the token, and the blocks, of the first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from mobius_pipeline.errors import TerminalError
+from mobius_pipeline.migration_files import DEDUPLICATION_WINDOW
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
     from mobius_pipeline.kafka_client import Topic
 
-__all__ = ["Ledger", "OvertakenError", "Standing", "stored_positions"]
+__all__ = ["ForgottenError", "Ledger", "OvertakenError", "Standing", "stored_positions"]
 
-_COLUMNS: Final = [
-    "topic",
-    "topic_id",
-    "partition",
-    "first_offset",
-    "last_offset",
-    "state",
-    "writer",
-    "spans",
-]
+# With their types, so that the client need not ask the store before each insert.
+_COLUMNS: Final = {
+    "topic": "LowCardinality(String)",
+    "topic_id": "UUID",
+    "partition": "UInt32",
+    "first_offset": "UInt64",
+    "last_offset": "UInt64",
+    "state": "Enum8('intent' = 1, 'done' = 2)",
+    "writer": "LowCardinality(String)",
+    "spans": "UInt64",
+    "not_after": "UInt64",
+}
 
 
 class OvertakenError(TerminalError):
@@ -43,8 +46,21 @@ class OvertakenError(TerminalError):
         self.offset = offset
         self.by = by
         super().__init__(
-            f"partition {partition} of {topic}: writer {by or 'unknown'} has taken the offsets from {offset} on; "
-            "run one worker a zone"
+            f"partition {partition} of {topic}: writer {by or 'unknown'} has taken the offsets from {offset} on"
+        )
+
+
+class ForgottenError(TerminalError):
+    """A range was claimed so long ago that the store may not know any more whether it has it."""
+
+    def __init__(self, topic: str, partition: int, unfinished: tuple[int, int], since: int) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.unfinished = unfinished
+        super().__init__(
+            f"partition {partition} of {topic}: offsets {unfinished[0]} to {unfinished[1]} were claimed and not finished, "
+            f"and {since} other ranges were stored since, so a repetition might store them twice. Store the topic anew, "
+            "from its beginning, into an empty database (another `database` in zones.toml)"
         )
 
 
@@ -72,13 +88,24 @@ def stored_positions(client: Client, topic_id: UUID) -> Mapping[int, int]:
 class Ledger:
     """The ledger of one topic as one writer sees it."""
 
-    def __init__(self, client: Client, topic: Topic, writer: str) -> None:
+    def __init__(
+        self, client: Client, topic: Topic, writer: str, window: int = DEDUPLICATION_WINDOW
+    ) -> None:
+        """``window`` is how many inserts the store's tables remember."""
         self._client = client
         self._topic = topic
         self._writer = writer
+        # An insert is one block in each table, two where it goes over midnight; twice as many to be safe.
+        self._remembered = window // 4
 
-    def standings(self) -> Mapping[int, Standing]:
-        """Where each partition of the topic stands; (0, None) for one that was never read."""
+    def standings(self, partitions: Collection[int] | None = None) -> Mapping[int, Standing]:
+        """Where partitions of the topic (None: all) stand; (0, None) for one that was never read.
+
+        Raises
+        ------
+        ForgottenError
+            An unfinished range cannot be repeated safely any more.
+        """
         # Of two intents from one offset the earlier counts, as for claim(): a table that has forgotten the token of
         # the first lets a stale writer's row in. A missing end is counted, not compared: its default is a range too.
         rows = self._client.query(
@@ -87,21 +114,49 @@ class Ledger:
             "GROUP BY partition, first_offset ORDER BY first_offset DESC LIMIT 1 BY partition",
             parameters={"topic": self._topic.name, "topic_id": self._topic.id},
         )
-        found = {partition: Standing(0, None) for partition in self._topic.partitions}
+        found = {
+            number: Standing(0, None)
+            for number in (self._topic.partitions if partitions is None else partitions)
+        }
         for partition, first, last, done in rows.result_rows:
+            if partition not in found:
+                continue
             found[int(partition)] = Standing(last + 1, None if done else (first, last))
+            if not done:
+                self._make_sure_is_remembered(partition, (first, last))
         return found
 
-    def claim(self, partition: int, first: int, last: int, spans: int) -> None:
+    def _make_sure_is_remembered(self, partition: int, unfinished: tuple[int, int]) -> None:
+        (since,) = self._client.query(
+            "SELECT count() FROM ingest_ledger WHERE state = 'done' AND at >= (SELECT min(at) FROM ingest_ledger "
+            "WHERE topic = {topic:String} AND topic_id = {topic_id:UUID} AND partition = {partition:UInt32} "
+            "AND first_offset = {first:UInt64} AND state = 'intent')",
+            parameters={
+                "topic": self._topic.name,
+                "topic_id": self._topic.id,
+                "partition": partition,
+                "first": unfinished[0],
+            },
+        ).result_rows[0]
+        if since > self._remembered:
+            raise ForgottenError(self._topic.name, partition, unfinished, since)
+
+    def claim(
+        self, partition: int, first: int, last: int, spans: int, not_after_ms: int = 0
+    ) -> None:
         """Write the intent to store the offsets ``first`` to ``last`` (both included).
+
+        The engine refuses it after ``not_after_ms`` (milliseconds since 1970 by its own clock; 0: never).
 
         Raises
         ------
         OvertakenError
             Another writer has claimed these offsets, or later ones.
+        DatabaseError
+            With code 469 (a constraint): it came too late.
         """
         token = f"{self._topic.id}/{partition}/{first}/intent"
-        self._insert("intent", token, (partition, first, last), spans)
+        self._insert("intent", token, (partition, first, last), spans, not_after_ms)
         newest = self._client.query(
             "SELECT first_offset, last_offset, writer FROM ingest_ledger WHERE topic = {topic:String} "
             "AND topic_id = {topic_id:UUID} AND partition = {partition:UInt32} AND first_offset >= {first:UInt64} "
@@ -116,13 +171,21 @@ class Ledger:
         if newest != [(first, last, self._writer)]:
             raise OvertakenError(self._topic.name, partition, first, newest[0][2] if newest else "")
 
-    def finish(self, partition: int, first: int, last: int, spans: int) -> None:
-        """Write that the offsets ``first`` to ``last`` are stored."""
+    def finish(
+        self, partition: int, first: int, last: int, spans: int, not_after_ms: int = 0
+    ) -> None:
+        """Write that the offsets ``first`` to ``last`` are stored; the rest as for :meth:`claim`."""
         token = f"{self._topic.id}/{partition}/{first}-{last}/done"
-        self._insert("done", token, (partition, first, last), spans)
+        self._insert("done", token, (partition, first, last), spans, not_after_ms)
 
-    def _insert(self, state: str, token: str, place: tuple[int, int, int], spans: int) -> None:
-        row = [self._topic.name, self._topic.id, *place, state, self._writer, spans]
+    def _insert(
+        self, state: str, token: str, place: tuple[int, int, int], spans: int, not_after_ms: int
+    ) -> None:
+        row = [self._topic.name, self._topic.id, *place, state, self._writer, spans, not_after_ms]
         self._client.insert(
-            "ingest_ledger", [row], _COLUMNS, settings={"insert_deduplication_token": token}
+            "ingest_ledger",
+            [row],
+            list(_COLUMNS),
+            column_type_names=list(_COLUMNS.values()),
+            settings={"insert_deduplication_token": token},
         )

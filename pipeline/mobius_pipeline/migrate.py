@@ -14,6 +14,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from mobius_instrumentation.zones import Hub, Zone
 from mobius_pipeline.errors import TerminalError
+from mobius_pipeline.failpoints import reach
 from mobius_pipeline.migration_files import Kind, Migration, Target, load_migrations
 from mobius_pipeline.store import Purpose, connect
 
@@ -162,6 +163,7 @@ def _apply(
     )
     for statement in statements:
         _run(client, statement, f"{file.version:04}_{file.name}")
+        reach("during_migration")
     # Replaces the row above: same version and start, written later.
     client.insert(
         table, [[file.version, file.name, file.checksum, started, clock()]], column_names=names

@@ -12,7 +12,14 @@ from typing import Final, Literal
 
 from mobius_pipeline.errors import TerminalError
 
-__all__ = ["Kind", "Migration", "Target", "load_migrations", "parse_migration"]
+__all__ = [
+    "DEDUPLICATION_WINDOW",
+    "Kind",
+    "Migration",
+    "Target",
+    "load_migrations",
+    "parse_migration",
+]
 
 Kind = Literal["zone", "hub"]
 
@@ -29,9 +36,13 @@ _FLAG: Final = re.compile(r"^-- dangerous: \S.+$", re.MULTILINE)
 
 # A batch may be repeated long after it was written (a worker that stood still for days), so the window of
 # remembered blocks is wide, and in the replicated form long.
-_WINDOW_LOCAL: Final = "non_replicated_deduplication_window = 10000"
+DEDUPLICATION_WINDOW: Final = 10_000
+"""How many inserted blocks each table remembers the tokens of."""
+
+_WINDOW_LOCAL: Final = f"non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}"
 _WINDOW_REPLICATED: Final = (
-    "replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 2592000"
+    f"replicated_deduplication_window = {DEDUPLICATION_WINDOW}, "
+    "replicated_deduplication_window_seconds = 2592000"
 )
 # OTLP's repeated KeyValue. `value` tells which member of the oneof is present (input_format_protobuf_oneof_presence).
 _KEY_VALUES: Final = (

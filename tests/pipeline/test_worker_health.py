@@ -31,7 +31,7 @@ from mobius_pipeline.ledger import Standing
 from mobius_pipeline.quarantine import Foreign
 from mobius_pipeline.status import lag
 from mobius_pipeline.store import Purpose, connect
-from mobius_pipeline.worker import run_worker
+from mobius_pipeline.worker import WorkerOptions, run_worker
 from mobius_pipeline.worker.health import LIVE_SECONDS, READY_SECONDS, Health, serve_health
 from mobius_pipeline.worker.metrics import METRICS, Metric, WorkerMetrics, markdown
 from mobius_pipeline.worker.steps import Batch, Message, Routed
@@ -90,9 +90,9 @@ def stored(zone: Zone) -> Counter[bytes]:
         client.close()
 
 
-def drain(zone: Zone) -> None:
+def drain(zone: Zone, name: str = "") -> None:
     stop = threading.Event()
-    thread = threading.Thread(target=run_worker, args=(zone, stop))
+    thread = threading.Thread(target=run_worker, args=(zone, stop, WorkerOptions(name=name)))
     thread.start()
     try:
         wait_for(lambda: lag(zone) == 0)
@@ -114,7 +114,8 @@ def test_documented_metrics_are_those_of_the_code() -> None:
 
 def test_every_metric_is_shown_with_its_kind_and_meaning() -> None:
     metrics = WorkerMetrics()
-    metrics.assigned("eu", "rum.spans.eu", "me", {0: Standing(0, None)})
+    metrics.works("eu", "rum.spans.eu", "me")
+    metrics.assigned({0: Standing(0, None)})
     families = {f.name: f for f in text_string_to_metric_families(metrics.text().decode())}
     for metric, told in METRICS.items():
         # The text format knows an info as the gauge that Prometheus stores.
@@ -132,7 +133,8 @@ def test_a_batch_is_counted_in_each_metric() -> None:
         Routed(Message(1, 11, b"y"), b"", 0, (), "not OTLP"),
     )
     metrics = WorkerMetrics(now=lambda: 1000.0)
-    metrics.assigned("eu", topic.name, "me", {0: Standing(4, None), 1: Standing(12, (10, 11))})
+    metrics.works("eu", topic.name, "me")
+    metrics.assigned({0: Standing(4, None), 1: Standing(12, (10, 11))})
     metrics.ends({0: 4, 1: 20})
     before = values(metrics.text().decode())
     assert before["mobius_worker_lag_messages,partition=0"] == 0
@@ -266,7 +268,8 @@ def test_a_stop_abandons_a_store_that_hangs_and_loses_nothing(
     with proxied(zone.clickhouse.removeprefix("http://")) as proxy:
         behind = replace(zone, clickhouse=f"http://{proxy.address}")
         config = zones_file_factory(behind)
-        options = ("--health-port", str(port), "--batch-ms", "600000", "--stop-seconds", "2")
+        options = ["--health-port", str(port), "--batch-ms", "600000", "--stop-seconds", "2"]
+        options += ["--name", "worker-0"]
         worker = start(zone, config, *options)
         try:
             wait_for(lambda: ask(port, "/readyz")[0] == 200)
@@ -278,7 +281,7 @@ def test_a_stop_abandons_a_store_that_hangs_and_loses_nothing(
             )
             proxy.hang()
             worker.send_signal(signal.SIGTERM)
-            # The request to the store would end by itself after 30 s; the test would see that by its exit code 0.
+            # The request to the store would end by itself after 15 s; the test would see that by its exit code 0.
             _, told = worker.communicate(timeout=60)
             assert worker.returncode == 4
             assert "not finished after 2 s" in told
@@ -287,7 +290,7 @@ def test_a_stop_abandons_a_store_that_hangs_and_loses_nothing(
         finally:
             worker.kill()
             worker.wait()
-    drain(zone)
+    drain(zone, "worker-0")
     assert stored(zone) == Counter(ids)
 
 

@@ -20,7 +20,7 @@ from mobius_pipeline.kafka_client import describe_topic
 from mobius_pipeline.ledger import Ledger
 from mobius_pipeline.status import lag, zone_status
 from mobius_pipeline.store import Purpose, connect
-from mobius_pipeline.wire import WireError, WireLimits, decode, parse
+from mobius_pipeline.wire import WireError, WireLimits, decode, parse, varint
 from mobius_pipeline.worker import run_worker
 from mobius_pipeline.worker.insert import Insert
 from mobius_pipeline.worker.poison import PoisonedError, PoisonGuard, PoisonLimits
@@ -36,6 +36,16 @@ REFUSED_TAIL = b"\x08\x01"
 
 def refused() -> bytes:
     return make_message(make_resource([make_span()])) + REFUSED_TAIL
+
+
+def with_field(extra: bytes) -> bytes:
+    """A message whose one span ends with one more field."""
+
+    def counted(number: int, payload: bytes) -> bytes:
+        return varint(number << 3 | 2) + varint(len(payload)) + payload
+
+    span = make_span().SerializeToString() + extra
+    return counted(1, make_resource([]).SerializeToString() + counted(2, counted(2, span)))
 
 
 def many_attributes(count: int) -> bytes:
@@ -70,6 +80,26 @@ DEAD: list[tuple[str, Callable[[], bytes | None], str, str]] = [
     ("truncated", lambda: make_message(make_resource([make_span()]))[:-3], "", "not an OTLP"),
     ("other protobuf", lambda: b"\x48\x01", "", "hold no resource spans"),
     ("refused by the engine", refused, "", "the store cannot read it"),
+    # Of a value's several types protobuf takes the last; the engine takes none.
+    (
+        "two types in one value",
+        lambda: with_field(b"\x4a\x09\x0a\x01k\x12\x04\x10\x01\x18\x07"),
+        "",
+        "OneOf has more than one value",
+    ),
+    (
+        "a kind of 64 bits",
+        lambda: with_field(b"\x30\x89\xe6\x9e\xf5\xad\xe2\x94\x99\xea\x01"),
+        "",
+        "Could not convert value",
+    ),
+    # The engine takes the number's first byte for a length.
+    (
+        "a number for a message",
+        lambda: refused()[:-2] + b"\x09\x02\xe3\x7fyyyyy",
+        "",
+        "cannot read it",
+    ),
     ("100,000 attributes", lambda: many_attributes(100_000), "", "attributes; it may have 65536"),
     (
         "2 MB in one value",
@@ -301,6 +331,18 @@ def test_decode_has_exact_limits(encoding: str, compress: Callable[[bytes], byte
         decode(bytes(5_001), encoding, SMALL)
     assert decode(b"", "") == b""
     assert decode(full[:5_000], "identity", SMALL) == full[:5_000]
+
+
+@pytest.mark.timeout(100)
+@pytest.mark.parametrize(
+    ("encoding", "member"), [("gzip", gzip.compress(b"", 1)), ("zstd", zstandard.compress(b""))]
+)
+def test_hundreds_of_thousands_of_empty_members_take_no_minutes(
+    encoding: str, member: bytes
+) -> None:
+    """Copying what follows, for each of them, would."""
+    limits = WireLimits(encoded_bytes=16 << 20)
+    assert decode(member * (limits.encoded_bytes // len(member)), encoding, limits) == b""
 
 
 def test_attributes_are_counted_with_events_and_links() -> None:

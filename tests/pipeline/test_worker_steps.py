@@ -127,6 +127,15 @@ def test_region_that_is_told_twice_is_never_guessed() -> None:
     assert (item.reason, item.region) == ("region is contradictory", "eu-west-1, us-east-1")
 
 
+@pytest.mark.parametrize("first", ["", 7])
+def test_region_is_contradictory_where_the_store_would_take_another(first: str | int) -> None:
+    resource = make_resource([make_span()], region=None)
+    for region in (first, "eu-west-1"):
+        resource.resource.attributes.append(key_value("cloud.region", region))
+    (item,) = route(resource).foreign
+    assert (item.reason, item.region) == ("region is contradictory", "eu-west-1")
+
+
 def test_region_that_is_no_text_is_missing() -> None:
     resource = make_resource([make_span()], region=None)
     resource.resource.attributes.append(key_value("cloud.region", 1))
@@ -150,6 +159,12 @@ def offsets(batch: Batch) -> list[int]:
     return [item.message.offset for item in batch.items]
 
 
+def batching(begin: dict[int, Standing], limits: BatchLimits, clock: Clock) -> Batching:
+    step = Batching(TOPIC, limits, clock)
+    step.add(begin)
+    return step
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     events=st.lists(
@@ -158,7 +173,13 @@ def offsets(batch: Batch) -> list[int]:
         ),
         max_size=80,
     ),
-    limits=st.builds(BatchLimits, st.integers(1, 20), st.integers(1, 120), st.floats(0.1, 3)),
+    limits=st.builds(
+        BatchLimits,
+        st.integers(1, 20),
+        st.integers(1, 120),
+        st.floats(0.1, 3),
+        st.integers(1, 300),
+    ),
     repeat=st.booleans(),
 )
 def test_batches_cover_each_partition_without_gap_or_overlap(
@@ -166,7 +187,7 @@ def test_batches_cover_each_partition_without_gap_or_overlap(
 ) -> None:
     clock = Clock()
     begin = standings(p1=(4, 9)) if repeat else standings()
-    step = Batching(TOPIC, begin, limits, clock)
+    step = batching(begin, limits, clock)
     upcoming = {
         number: s.unfinished[0] if s.unfinished else s.next_offset for number, s in begin.items()
     }
@@ -203,7 +224,7 @@ def test_batches_cover_each_partition_without_gap_or_overlap(
 
 def test_age_cuts_a_batch_and_not_before() -> None:
     clock = Clock()
-    step = Batching(TOPIC, standings(), BatchLimits(seconds=0.5), clock)
+    step = batching(standings(), BatchLimits(seconds=0.5), clock)
     assert list(step.submit(routed(0, 0))) == []
     clock.now = 0.4
     assert list(step.submit(routed(0, 1))) == []
@@ -215,12 +236,38 @@ def test_age_cuts_a_batch_and_not_before() -> None:
 
 
 def test_repeated_range_ends_where_it_ended_although_its_last_record_is_gone() -> None:
-    step = Batching(TOPIC, standings(p0=(0, 5)), BatchLimits(), Clock())
+    step = batching(standings(p0=(0, 5)), BatchLimits(), Clock())
     assert list(step.submit(routed(0, 3))) == []
     (batch,) = step.submit(routed(0, 8))
     assert (batch.first, batch.last, offsets(batch), batch.repeated) == (0, 5, [3], True)
     (rest,) = step.close()
     assert (rest.first, rest.last, offsets(rest)) == (6, 8, [8])
+
+
+def test_gathered_bytes_are_bounded_over_all_partitions() -> None:
+    """The biggest open batch goes first; ranges that are repeated cannot be cut, so the others are paused."""
+    step = batching(standings(), BatchLimits(gathered_bytes=100), Clock())
+    assert list(step.submit(routed(0, 0, size=60))) == []
+    assert list(step.submit(routed(1, 0, size=30))) == []
+    assert step.crowded() == frozenset()
+    (batch,) = step.submit(routed(2, 0, size=20))
+    assert (batch.partition, batch.items[0].message.offset) == (0, 0)
+    repeats = standings(p0=(0, 5), p1=(0, 5))
+    step = batching(repeats, BatchLimits(gathered_bytes=100), Clock())
+    assert list(step.submit(routed(0, 0, size=60))) == []
+    assert list(step.submit(routed(1, 0, size=61))) == []
+    assert step.crowded() == {0, 2}
+
+
+def test_dropped_partition_is_forgotten_and_may_come_again() -> None:
+    step = batching(standings(), BatchLimits(), Clock())
+    assert list(step.submit(routed(0, 0))) == []
+    step.drop([0])
+    assert list(step.close()) == []
+    step.add({0: Standing(7, None)})
+    assert list(step.submit(routed(0, 7))) == []
+    (batch,) = step.close()
+    assert (batch.first, batch.last) == (7, 7)
 
 
 # ---------------------------------------------------------------------------- chain, wire, back-off
@@ -260,9 +307,9 @@ def test_varint_is_protobufs(value: int) -> None:
 
 def test_envelope_keeps_the_message_and_its_own_position_wins() -> None:
     message = make_message(make_resource([make_span()]))
-    forged = message + varint(101 << 3) + varint(9) + varint(102 << 3) + varint(9)
-    body = envelope([(forged, 1, 300)])
-    end = varint(101 << 3) + varint(1) + varint(102 << 3) + varint(300)
+    forged = message + b"".join(varint(tag << 3) + varint(9) for tag in (101, 102, 103))
+    body = envelope([(forged, 1, 300)], 5)
+    end = b"".join(varint(tag << 3) + varint(n) for tag, n in ((101, 1), (102, 300), (103, 5)))
     assert body == varint(len(forged) + len(end)) + forged + end
 
 

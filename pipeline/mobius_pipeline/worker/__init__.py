@@ -13,6 +13,7 @@ One step a file, all with the same verbs (:mod:`mobius_pipeline.worker.steps`), 
 There is one way to recover from anything: begin again at the ledger, and repeat its last unfinished range precisely.
 """
 
-from mobius_pipeline.worker.run import WorkerOptions, run_worker
+from mobius_pipeline.worker.run import run_worker
+from mobius_pipeline.worker.settings import WorkerOptions
 
 __all__ = ["WorkerOptions", "run_worker"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from mobius_pipeline.kafka_client import Topic
@@ -19,11 +19,18 @@ class BatchLimits:
 
     An insert through the views costs the engine about 0.1 s of CPU time before its first span, and 5 us a span: with
     two partitions, waiting 2 s keeps a trickle of spans at a tenth of a core, and a flood fills batches anyway.
+
+    Attributes
+    ----------
+    gathered_bytes
+        Of all partitions' open batches together. Above it the biggest is cut; where none may be (ranges that are
+        repeated have their ends), all partitions but one are to be paused.
     """
 
     spans: int = 65_536
-    bytes: int = 48_000_000
+    bytes: int = 32_000_000
     seconds: float = 2.0
+    gathered_bytes: int = 64_000_000
 
 
 @dataclass(slots=True)
@@ -44,19 +51,34 @@ class Batching:
     def __init__(
         self,
         topic: Topic,
-        standings: Mapping[int, Standing],
         limits: BatchLimits,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._topic = topic
         self._limits = limits
         self._clock = clock
-        self._open = {
-            partition: _Open(*standing.unfinished)
-            if standing.unfinished
-            else _Open(standing.next_offset, None)
-            for partition, standing in standings.items()
-        }
+        self._open: dict[int, _Open] = {}
+
+    def add(self, standings: Mapping[int, Standing]) -> None:
+        """Begin to gather these partitions, each from where it stands."""
+        for partition, standing in standings.items():
+            self._open[partition] = (
+                _Open(*standing.unfinished)
+                if standing.unfinished
+                else _Open(standing.next_offset, None)
+            )
+
+    def drop(self, partitions: Iterable[int]) -> None:
+        """Forget what is gathered of these partitions: nobody has claimed it, so their next owners read it again."""
+        for partition in partitions:
+            del self._open[partition]
+
+    def crowded(self) -> frozenset[int]:
+        """Partitions to be paused, because too much is gathered: all but the one that has most."""
+        if self._gathered() <= self._limits.gathered_bytes:
+            return frozenset()
+        most = max(self._open, key=lambda partition: self._open[partition].bytes)
+        return frozenset(self._open) - {most}
 
     def submit(self, item: Routed) -> Iterator[Batch]:
         """Take one message; give the batches that it ends."""
@@ -81,6 +103,13 @@ class Batching:
         )
         if ended:
             yield self._cut(partition)
+        while self._gathered() > self._limits.gathered_bytes:
+            may = [
+                number for number, each in self._open.items() if each.items and each.until is None
+            ]
+            if not may:
+                break
+            yield self._cut(max(may, key=lambda number: self._open[number].bytes))
 
     def poll(self) -> Iterator[Batch]:
         """Give what has waited long enough; a range to be repeated waits for all of its messages."""
@@ -94,6 +123,9 @@ class Batching:
         for partition, opened in list(self._open.items()):
             if opened.items and opened.until is None:
                 yield self._cut(partition)
+
+    def _gathered(self) -> int:
+        return sum(opened.bytes for opened in self._open.values())
 
     def _full(self, opened: _Open, spans: int, size: int) -> bool:
         reached = opened.spans + spans, opened.bytes + size

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -93,11 +93,11 @@ class Health:
         self.metrics.ends(ends)
         self._reading = True
 
-    def turned(self, heard: float, ends: Mapping[int, int]) -> None:
+    def turned(self, heard: float, ends: Mapping[int, int], paused: Collection[int] = ()) -> None:
         """The loop turned; the broker was ``heard`` then and has messages below ``ends``."""
         self.beat()
         self._answers["broker"].answered = heard
-        self.metrics.ends(ends)
+        self.metrics.ends(ends, len(paused))
 
     def stored(self, batch: Batch) -> None:
         """A batch is finished."""

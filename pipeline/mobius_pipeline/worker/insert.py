@@ -24,6 +24,7 @@ from mobius_pipeline.dead_letters import DeadLetter, DeadLetters
 from mobius_pipeline.errors import TerminalError
 from mobius_pipeline.quarantine import store_foreign
 from mobius_pipeline.wire import INSERT_SETTINGS, TABLE, envelope
+from mobius_pipeline.worker.assign import Fence, unfenced
 from mobius_pipeline.worker.isolate import find_refused, is_poison, reason_of
 from mobius_pipeline.worker.poison import PoisonGuard
 from mobius_pipeline.worker.steps import Batch, Routed
@@ -40,11 +41,16 @@ class Insert:
     """Writes dead letters, quarantine and spans; returns when all of them are held by broker and store."""
 
     def __init__(
-        self, client: Client, dead_letters: DeadLetters, guard: PoisonGuard | None = None
+        self,
+        client: Client,
+        dead_letters: DeadLetters,
+        guard: PoisonGuard | None = None,
+        fence: Fence = unfenced,
     ) -> None:
         self._client = client
         self._dead_letters = dead_letters
         self._guard = guard or PoisonGuard()
+        self._fence = fence
 
     def submit(self, item: Batch) -> tuple[Batch]:
         """Store one batch; give it as it was stored.
@@ -59,6 +65,8 @@ class Insert:
             The engine refuses more than the set share of the messages.
         TerminalError
             The engine refuses the range as a whole, and none of its messages by itself.
+        LeaseLostError
+            The partition is not ours any more.
         """
         if item.repeated:
             item = _without(item, self._declared(item))  # 1
@@ -91,7 +99,8 @@ class Insert:
         return ()
 
     def _store(self, item: Batch) -> None:
-        if body := envelope(_messages(item)):
+        messages = _messages(item)
+        if messages and (body := envelope(messages, self._fence(item.partition))):
             self._client.raw_insert(
                 TABLE,
                 insert_block=body,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Literal
@@ -24,7 +24,7 @@ from mobius_pipeline.worker.steps import Batch
 __all__ = ["METRICS", "Kind", "Metric", "RetryCause", "WorkerMetrics", "markdown"]
 
 Kind = Literal["counter", "gauge", "histogram", "info"]
-RetryCause = Literal["broker", "store", "topic_replaced", "late_intent"]
+RetryCause = Literal["broker", "store", "topic_replaced", "late_intent", "overtaken", "lease_lost"]
 
 # Powers of four around what a batch may hold (BatchLimits), and of two around what an insert takes.
 _SPANS: Final = tuple(4.0**power for power in range(10))
@@ -46,6 +46,8 @@ class Metric(Enum):
     """Names of all metrics; a counter's is shown with ``_total``, an info's with ``_info`` behind it."""
 
     WORKER = "mobius_worker"
+    PARTITIONS = "mobius_worker_partitions"
+    PAUSED = "mobius_worker_paused_partitions"
     LAG = "mobius_worker_lag_messages"
     MESSAGES = "mobius_worker_messages"
     SPANS = "mobius_worker_spans"
@@ -71,9 +73,16 @@ METRICS: Final[Mapping[Metric, _Told]] = {
         "Always 1; its labels say whom this worker serves.",
         {"zone": "the zone", "topic": "the topic it reads", "writer": "its name in the ledger"},
     ),
+    Metric.PARTITIONS: _Told("gauge", "Partitions that this worker has a lease of.", {}),
+    Metric.PAUSED: _Told(
+        "gauge",
+        "Partitions of these that are not fetched for now, because enough is in memory.",
+        {},
+    ),
     Metric.LAG: _Told(
         "gauge",
-        "Messages that the broker has and the store does not have yet, by the broker's last answer.",
+        "Messages of this worker's partitions that the broker has and the store does not have yet, by the broker's last "
+        "answer.",
         {"partition": "partition of the topic"},
     ),
     Metric.MESSAGES: _Told("counter", "Messages of stored batches, unreadable ones included.", {}),
@@ -96,7 +105,8 @@ METRICS: Final[Mapping[Metric, _Told]] = {
         "Times that the worker began again at the ledger.",
         {
             "cause": "broker, store: it did not answer; topic_replaced: the topic was made anew; "
-            "late_intent: a request believed lost had been carried out"
+            "late_intent: a request believed lost had been carried out; overtaken: another worker had claimed the "
+            "range; lease_lost: it stood still longer than its lease"
         },
     ),
     Metric.DEAD_LETTERS: _Told(
@@ -145,19 +155,29 @@ class WorkerMetrics:
         """Everything, in Prometheus' text format 0.0.4."""
         return generate_latest(self._registry)
 
-    def assigned(
-        self, zone: str, topic: str, writer: str, standings: Mapping[int, Standing]
-    ) -> None:
-        """The worker knows where it stands."""
+    def works(self, zone: str, topic: str, writer: str) -> None:
+        """The worker takes part in a topic; it has no partition of it yet."""
         self._made[Metric.WORKER].info({"zone": zone, "topic": topic, "writer": writer})
         self._made[Metric.LAG].clear()
-        self._stored = {
+        self._stored = {}
+
+    def assigned(self, standings: Mapping[int, Standing]) -> None:
+        """The worker has these partitions too, and knows where they stand."""
+        self._stored |= {
             partition: standing.unfinished[0] if standing.unfinished else standing.next_offset
             for partition, standing in standings.items()
         }
 
-    def ends(self, ends: Mapping[int, int]) -> None:
-        """The broker has messages below these offsets, by partition."""
+    def revoked(self, partitions: Iterable[int]) -> None:
+        """The worker has these partitions no more."""
+        for partition in partitions:
+            self._stored.pop(partition, None)
+            self._made[Metric.LAG].remove(str(partition))
+
+    def ends(self, ends: Mapping[int, int], paused: int = 0) -> None:
+        """The broker has messages below these offsets, by partition; so many partitions are paused."""
+        self._made[Metric.PARTITIONS].set(len(ends))
+        self._made[Metric.PAUSED].set(paused)
         for partition, end in ends.items():
             behind = max(0, end - self._stored.get(partition, 0))
             self._made[Metric.LAG].labels(str(partition)).set(behind)

@@ -47,11 +47,16 @@ class Route:
         return ()
 
     def _judge(self, resource: ResourceSpans) -> tuple[str, Reason | None]:
-        regions = _texts(resource, "cloud.region")
-        if not regions:
+        # The engine takes the first attribute of this name, whatever its type, so all of them must say the same.
+        regions = {
+            attribute.value.string_value
+            for attribute in resource.resource.attributes
+            if attribute.key == "cloud.region"
+        }
+        if not regions - {""}:
             return "", "region is missing"
         if len(regions) > 1:
-            return ", ".join(sorted(regions)), "region is contradictory"
+            return ", ".join(sorted(regions - {""})), "region is contradictory"
         (region,) = regions
         return region, None if region in self._regions else "region is not of this zone"
 

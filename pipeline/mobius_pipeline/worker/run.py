@@ -2,92 +2,33 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Final
-from uuid import uuid4
+from typing import Final
 
 import structlog
 
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.dead_letters import DeadLetters
-from mobius_pipeline.errors import DependencyError
-from mobius_pipeline.kafka_client import Topic, describe_topic
-from mobius_pipeline.ledger import Ledger, OvertakenError
+from mobius_pipeline.errors import DependencyError, TerminalError
+from mobius_pipeline.kafka_client import describe_topic
+from mobius_pipeline.ledger import OvertakenError
 from mobius_pipeline.store import Purpose, connect, store_errors
-from mobius_pipeline.worker.advance import Advance
+from mobius_pipeline.worker.assign import LeaseLostError, insert_timeout_seconds, lease_errors
 from mobius_pipeline.worker.backoff import Backoff
-from mobius_pipeline.worker.batch import Batching, BatchLimits
 from mobius_pipeline.worker.fetch import Fetch, TopicReplacedError
-from mobius_pipeline.worker.health import Health, Timed, serve_health
-from mobius_pipeline.worker.insert import Insert
-from mobius_pipeline.worker.intent import Intent
-from mobius_pipeline.worker.route import Route
-from mobius_pipeline.worker.steps import Batch, Chain, Message
-from mobius_pipeline.worker.validate import Validate
+from mobius_pipeline.worker.health import Health, serve_health
+from mobius_pipeline.worker.loop import Loop
+from mobius_pipeline.worker.metrics import RetryCause
+from mobius_pipeline.worker.settings import WorkerOptions
 
-__all__ = ["WorkerOptions", "run_worker"]
+__all__ = ["run_worker"]
 
-# Short enough that a batch's age is kept to, long enough to be no busy loop.
-_POLL_SECONDS: Final = 0.1
+# A dependency that is away is told of so often.
 _REPORT_SECONDS: Final = 10.0
 
 _log = structlog.get_logger("mobius.worker")
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerOptions:
-    """How to work. ``writer`` names this process in the ledger; no two processes may share one.
-
-    ``health_port`` 0 answers nowhere.
-    """
-
-    limits: BatchLimits = field(default_factory=BatchLimits)
-    writer: str = field(
-        default_factory=lambda: f"{socket.gethostname()}/{os.getpid()}/{uuid4().hex[:8]}"
-    )
-    health_host: str = "127.0.0.1"
-    health_port: int = 0
-
-
-@dataclass(slots=True)
-class _Report:
-    """What was stored since the last line of the log."""
-
-    clock: Callable[[], float]
-    since: float
-    spans: int = 0
-    messages: int = 0
-    batches: int = 0
-    quarantined: int = 0
-    dead_letters: int = 0
-
-    def add(self, batch: Batch) -> None:
-        self.batches += 1
-        self.messages += len(batch.items)
-        self.spans += batch.spans
-        self.quarantined += sum(foreign.spans for item in batch.items for foreign in item.foreign)
-        self.dead_letters += sum(1 for item in batch.items if item.problem)
-
-    def write(self, *, now: bool = False) -> None:
-        elapsed = self.clock() - self.since
-        if not self.batches or (elapsed < _REPORT_SECONDS and not now):
-            return
-        _log.info(
-            "stored",
-            seconds=round(elapsed, 1),
-            spans=self.spans,
-            messages=self.messages,
-            batches=self.batches,
-            quarantined=self.quarantined,
-            dead_letters=self.dead_letters,
-        )
-        self.since = self.clock()
-        self.spans = self.messages = self.batches = self.quarantined = self.dead_letters = 0
 
 
 def run_worker(
@@ -96,14 +37,15 @@ def run_worker(
     options: WorkerOptions | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Store the zone's spans until ``stop`` is set; then finish what was gathered, and return.
+    """Store the zone's spans until ``stop`` is set; then finish what was gathered, give the leases back, and return.
 
-    A broker or store that is away is waited for, as long as it takes, with one line of log each ten seconds.
+    Workers of one zone share its partitions among them. A broker or store that is away is waited for, as long as it
+    takes, with one line of log each ten seconds.
 
     Raises
     ------
-    OvertakenError
-        Another worker took over a partition.
+    OustedError
+        A newer worker of the same name took this one's place.
     TerminalError
         Messages were deleted before they were stored, or the store refuses a batch for good.
     """
@@ -128,10 +70,14 @@ def _run(zone: Zone, stop: threading.Event, chosen: WorkerOptions, health: Healt
                 topic=zone.spans_topic,
             )
         except OvertakenError as error:
-            if error.by != chosen.writer:
-                raise
-            health.began_again("late_intent")
-            _log.warning("an intent of our own arrived late; beginning again at the ledger")
+            cause: RetryCause = "late_intent" if error.by == chosen.writer else "overtaken"
+            health.began_again(cause)
+            _log.warning("beginning again at the ledger", reason=str(error))
+            backoff.wait()
+        except LeaseLostError as error:
+            health.began_again("lease_lost")
+            _log.warning("a lease has ended; beginning again at the ledger", reason=str(error))
+            backoff.wait()
         except DependencyError as error:
             health.began_again("store" if error.where == zone.clickhouse else "broker")
             if clock() - told >= _REPORT_SECONDS:
@@ -156,9 +102,9 @@ def _run_once(
     """One life between two failures.
 
     1. Learn the topic's identity.
-    2. Read from the ledger where each partition stands.
+    2. Take part in sharing its partitions, and read from the ledger where ours stand.
     3. Fetch from there, and push messages through the steps.
-    4. On a stop, push what is gathered through the rest of the steps.
+    4. On a stop, push what is gathered through the rest of the steps, and give the partitions back.
     """
     topic = describe_topic(zone, zone.spans_topic)  # 1
     if topic is None:
@@ -168,88 +114,33 @@ def _run_once(
             reason="the broker has no such topic",
             remedy="make it with `mobius-rum migrate`",
         )
-    client = connect(zone, Purpose.INGEST)
+    timeout = insert_timeout_seconds(options.lease_seconds)
+    client = connect(zone, Purpose.INGEST, timeout_seconds=timeout)
     dead_letters = DeadLetters(zone, client)
     fetch: Fetch | None = None
     try:
-        with store_errors(zone):
-            ledger = Ledger(client, topic, options.writer)
-            standings = ledger.standings()  # 2
-            health.answered("store")
-            fetch = Fetch(zone, topic, standings, health.clock)  # 3
-            chain: Chain[Message] = Chain(
-                Validate(),
-                Route(zone),
-                Batching(topic, standings, options.limits, health.clock),
-                _Checkpoint(fetch),
-                Intent(ledger),
-                Timed(Insert(client, dead_letters), health),
-                Advance(ledger, fetch.commit),
+        with store_errors(zone), lease_errors():
+            fetch = Fetch(zone, topic, health.clock)
+            loop = Loop(
+                zone,
+                topic,
+                options,
+                health,
+                client=client,
+                fetch=fetch,
+                dead_letters=dead_letters,
             )
-            _tell(zone, topic, standings, options.writer)
-            health.metrics.assigned(zone.name, topic.name, options.writer, standings)
-            health.began_reading(fetch.ends())
-            _drive(chain, fetch, stop, backoff, health)
+            try:
+                loop.rebalance()  # 2
+                health.began_reading(fetch.ends())
+                loop.drive(stop, backoff)  # 3
+                loop.close(backoff)  # 4
+            except TerminalError as error:
+                if not isinstance(error, OvertakenError):
+                    loop.abandon()
+                raise
     finally:
         dead_letters.close()
         if fetch is not None:
             fetch.close()
         client.close()
-
-
-def _drive(
-    chain: Chain[Message],
-    fetch: Fetch,
-    stop: threading.Event,
-    backoff: Backoff,
-    health: Health,
-) -> None:
-    report = _Report(health.clock, health.clock())
-
-    def count(batches: list[Batch]) -> None:
-        for batch in batches:
-            backoff.reset()
-            report.add(batch)
-            health.stored(batch)
-        report.write()
-
-    while not stop.is_set():
-        for message in fetch.poll(_POLL_SECONDS):
-            count(chain.submit(message))
-        count(chain.poll())
-        health.turned(fetch.heard, fetch.ends())
-    count(chain.close())  # 4
-    report.write(now=True)
-
-
-def _tell(zone: Zone, topic: Topic, standings: Any, writer: str) -> None:
-    _log.info(
-        "reading",
-        zone=zone.name,
-        topic=topic.name,
-        topic_id=str(topic.id),
-        writer=writer,
-        positions={str(number): standing.next_offset for number, standing in standings.items()},
-        repeated={
-            str(number): list(standing.unfinished)
-            for number, standing in standings.items()
-            if standing.unfinished
-        },
-    )
-
-
-class _Checkpoint:
-    """Lets a batch pass only after the topic has proved to be the one that was assigned."""
-
-    def __init__(self, fetch: Fetch) -> None:
-        self._fetch = fetch
-
-    def submit(self, item: Batch) -> tuple[Batch]:
-        self._fetch.check_identity()
-        return (item,)
-
-    def poll(self) -> tuple[()]:
-        return ()
-
-    def close(self) -> tuple[()]:
-        return ()
