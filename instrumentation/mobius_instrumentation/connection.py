@@ -11,6 +11,8 @@ from typing import Any, Final
 import kafka.errors
 from kafka import KafkaProducer
 
+from mobius_instrumentation.kafka_probe import knock
+
 __all__ = ["REFUSALS", "THREAD_NAME", "KafkaConnection"]
 
 _log: Final = logging.getLogger("mobius_instrumentation")
@@ -51,6 +53,8 @@ _SETTINGS: Final[dict[str, Any]] = {
     "client_id": THREAD_NAME,
 }
 
+_KNOCK_SECONDS: Final = 2.0
+
 
 class _OwnThreadsQuiet(logging.Filter):
     """Keeps what our client says from the service's log, where it would fill pages in an outage.
@@ -77,24 +81,25 @@ def _quieten() -> None:
 class KafkaConnection:
     """One topic's client. Used by one thread, except :meth:`report_failure`.
 
-    ``on_connect`` is called in that thread after each new client.
+    ``options`` is asked for the client's settings before each new one; ``on_connect`` is called in that thread after it.
     """
 
     def __init__(
         self,
         servers: Sequence[str],
         topic: str,
-        options: Mapping[str, Any],
+        options: Callable[[], Mapping[str, Any]],
         on_connect: Callable[[], None],
     ) -> None:
         self._servers = list(servers)
         self._topic = topic
-        self._options = {**_SETTINGS, **options}
+        self._options = options
         self._on_connect = on_connect
         self._lock = threading.Lock()
         self._producer: KafkaProducer | None = None
         self._broken: KafkaProducer | None = None
         self._turn = 0
+        self._refused = False
 
     @property
     def broken(self) -> bool:
@@ -123,17 +128,29 @@ class KafkaConnection:
         )
         return producer, future
 
-    def report_failure(self, producer: KafkaProducer) -> None:
-        """Say that ``producer`` failed a message: it is replaced before the next one."""
+    def report_failure(self, producer: KafkaProducer) -> bool:
+        """Say that ``producer`` failed a message: it is replaced before the next one. True the first time."""
         with self._lock:
+            first = self._broken is not producer
             self._broken = producer
+        return first
 
     def _connect(self) -> KafkaProducer:
         if self.broken:
             self.close()
         if self._producer is None:
             _quieten()
-            self._producer = KafkaProducer(bootstrap_servers=self._servers, **self._options)
+            settings = {"bootstrap_servers": self._servers, **_SETTINGS, **self._options()}
+            if self._refused or "sasl_mechanism" in settings:
+                # One attempt that says why it failed, where the client would make many and not say; brokers lock out
+                # users for that.
+                knock(settings, _KNOCK_SECONDS)
+            try:
+                self._producer = KafkaProducer(**settings)
+            except kafka.errors.KafkaTimeoutError:
+                self._refused = True
+                raise
+            self._refused = False
             self._on_connect()
         return self._producer
 

@@ -24,6 +24,7 @@ from mobius_instrumentation.allowlist import AttributePolicy
 from mobius_instrumentation.buffer import Batch, Limits, SpanBuffer
 from mobius_instrumentation.connection import REFUSALS, THREAD_NAME, KafkaConnection
 from mobius_instrumentation.drop_log import DropLog
+from mobius_instrumentation.kafka_probe import cause_of, reason_of
 from mobius_instrumentation.stats import ExportStats, StatsFile
 from mobius_instrumentation.wire import SpanEncoder, build_request
 
@@ -55,7 +56,8 @@ class KafkaSpanExporter(SpanExporter):
     compression
         None, or ``"gzip"``, which trades processor time for bytes on the wire.
     kafka_options
-        Further settings of ``kafka.KafkaProducer``, such as ``security_protocol``.
+        Further settings of ``kafka.KafkaProducer``, such as ``security_protocol``; a function is asked for them
+        before each new client, so that a renewed certificate or password is taken up.
     stats_file
         Path of a file that gets the account once a second; see :class:`StatsFile`.
     shutdown_timeout_millis
@@ -77,14 +79,15 @@ class KafkaSpanExporter(SpanExporter):
         policy: AttributePolicy | None = None,
         limits: Limits | None = None,
         compression: str | None = None,
-        kafka_options: Mapping[str, Any] | None = None,
+        kafka_options: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
         stats_file: str | None = None,
         shutdown_timeout_millis: float = 5_000,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.topic = topic
         self._servers = tuple(bootstrap_servers)
-        self._options = {"compression_type": compression, **(kafka_options or {})}
+        self._compression = compression
+        self._kafka_options = kafka_options
         self._limits = limits or Limits()
         self._clock = clock
         self._encoder = SpanEncoder(policy or AttributePolicy())
@@ -98,7 +101,7 @@ class KafkaSpanExporter(SpanExporter):
     def _begin(self) -> None:
         self._buffer = SpanBuffer(self._limits, self._clock)
         self._connection = KafkaConnection(
-            self._servers, self.topic, self._options, self._flush_before_client_exits
+            self._servers, self.topic, self._client_options, self._flush_before_client_exits
         )
         target = f"topic {self.topic} at {', '.join(self._servers)}"
         self._drop_log = DropLog(target, self._clock)
@@ -111,6 +114,13 @@ class KafkaSpanExporter(SpanExporter):
         self._file = StatsFile(self._stats_path, self.stats) if self._stats_path else None
         if self._file is not None:
             self._file.write()
+
+    def _client_options(self) -> Mapping[str, Any]:
+        given = self._kafka_options
+        return {
+            "compression_type": self._compression,
+            **((given() if callable(given) else given) or {}),
+        }
 
     def _after_fork(self) -> None:
         """Start afresh in a child: what waits in the buffer is the parent's, and so is the client."""
@@ -247,12 +257,14 @@ class KafkaSpanExporter(SpanExporter):
 
     def _failed(self, batch: Batch, producer: Any, error: BaseException) -> None:
         self._problem = _describe(error)
-        if isinstance(error, REFUSALS):
-            self._buffer.drop(batch, "refused")
-            return
         self._failed_at = self._clock()
-        self._connection.report_failure(producer)
-        self._buffer.put_back(batch)
+        # After one refusal kafka-python's idempotent producer refuses all that follows: what fails with it, or after
+        # it, is not to blame, and gets another try with a new client.
+        first = self._connection.report_failure(producer)
+        if first and isinstance(error, REFUSALS):
+            self._buffer.drop(batch, "refused")
+        else:
+            self._buffer.put_back(batch)
 
     def _pause(self) -> None:
         """Back off, doubling, with jitter so that services do not return all at once."""
@@ -267,4 +279,4 @@ class KafkaSpanExporter(SpanExporter):
 
 
 def _describe(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    return f"{type(cause_of(error)).__name__}: {reason_of(error)}"

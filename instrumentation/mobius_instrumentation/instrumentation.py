@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace
@@ -16,10 +17,16 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from mobius_instrumentation.allowlist import AttributePolicy
 from mobius_instrumentation.errors import ConfigurationError
+from mobius_instrumentation.kafka_options import kafka_settings
 from mobius_instrumentation.options import resolve
 from mobius_instrumentation.sampling import sampler_from_environment
 from mobius_instrumentation.stats import ExportStats
 from mobius_instrumentation.synthetic import SyntheticTraffic
+from mobius_instrumentation.zone_variables import (
+    CREDENTIALS_FILE,
+    VariableError,
+    read_credentials_file,
+)
 from mobius_instrumentation.zones import Zone, Zones, ZonesError, load_zones
 
 if TYPE_CHECKING:
@@ -122,7 +129,8 @@ def instrument(
     app
         The application. Its middleware stack must not be built yet.
     kafka_options
-        Further settings of ``kafka.KafkaProducer``: credentials, ``security_protocol``, ...
+        Further settings of ``kafka.KafkaProducer``; they beat those of ``MOBIUS_<ZONE>_KAFKA_*``, where TLS and
+        credentials belong (docs/operations.md).
 
     Raises
     ------
@@ -135,9 +143,10 @@ def instrument(
         _log.info("OpenTelemetry is disabled by the environment: nothing is traced or sent")
         return Instrumentation()
     settings = resolve(arguments, os.environ)
-    zone = _zone(settings["zones"], settings["region"])
+    zones = _zones(settings["zones"])
+    zone = _zone(zones, settings["region"])
     _check_fresh(app)
-    exporter = _exporter(zone, settings, kafka_options)
+    exporter = _exporter(zone, settings, kafka_options, _kafka_connection(zone, zones))
     synthetic = SyntheticTraffic(settings["synthetic_key"])
     provider = _provider(settings, exporter)
     timeout = settings["shutdown_timeout_ms"] / 1000
@@ -153,18 +162,20 @@ def _disabled() -> bool:
     )
 
 
-def _zone(source: Zones | str | PathLike[str] | None, region: str | None) -> Zone:
+def _zones(source: Zones | str | PathLike[str] | None) -> Zones:
     if source is None:
         raise ConfigurationError(
             "zones", "no residency map: pass zones=, or set MOBIUS_CONFIG to zones.toml"
         )
     if isinstance(source, Zones):
-        zones = source
-    else:
-        try:
-            zones = load_zones(source)
-        except ZonesError as error:
-            raise ConfigurationError("zones", str(error)) from error
+        return source
+    try:
+        return load_zones(source)
+    except ZonesError as error:
+        raise ConfigurationError("zones", str(error)) from error
+
+
+def _zone(zones: Zones, region: str | None) -> Zone:
     known = f"regions of {zones.file}: {', '.join(zones.regions)}"
     if not region:
         raise ConfigurationError(
@@ -177,6 +188,20 @@ def _zone(source: Zones | str | PathLike[str] | None, region: str | None) -> Zon
             "region", f"{region!r} is in no zone, and spans are not sent to a guessed one; {known}"
         )
     return zone
+
+
+def _kafka_connection(zone: Zone, zones: Zones) -> Callable[[], Mapping[str, Any]]:
+    """Return how to reach the zone's brokers, to be asked anew for each client: certificates are renewed."""
+
+    def settings() -> Mapping[str, Any]:
+        beside = read_credentials_file(Path(zones.file).parent / CREDENTIALS_FILE)
+        return kafka_settings(zone, beside | dict(os.environ))
+
+    try:
+        settings()
+    except VariableError as error:
+        raise ConfigurationError(error.variable, error.problem) from None
+    return settings
 
 
 def _check_fresh(app: Starlette) -> None:
@@ -192,7 +217,10 @@ def _check_fresh(app: Starlette) -> None:
 
 
 def _exporter(
-    zone: Zone, settings: Mapping[str, Any], kafka_options: Mapping[str, Any] | None
+    zone: Zone,
+    settings: Mapping[str, Any],
+    kafka_options: Mapping[str, Any] | None,
+    connection: Callable[[], Mapping[str, Any]],
 ) -> KafkaSpanExporter:
     from mobius_instrumentation.buffer import Limits
     from mobius_instrumentation.exporter import KafkaSpanExporter
@@ -208,7 +236,7 @@ def _exporter(
             delay_seconds=settings["schedule_delay_ms"] / 1000,
         ),
         compression=None if settings["compression"] == "none" else settings["compression"],
-        kafka_options=kafka_options,
+        kafka_options=lambda: {**connection(), **(kafka_options or {})},
         stats_file=settings["stats_file"],
         shutdown_timeout_millis=settings["shutdown_timeout_ms"],
     )

@@ -78,4 +78,6 @@ def verify(token: str, *, key: str, now: float) -> Marker | None:
 
 
 def _signature(body: str, key: str) -> str:
-    return hmac.new(key.encode(), body.encode("ascii"), hashlib.sha256).hexdigest()
+    # What of an environment variable is not UTF-8 is in half surrogates; this gives its bytes back.
+    secret = key.encode("utf-8", "surrogateescape")
+    return hmac.new(secret, body.encode("ascii"), hashlib.sha256).hexdigest()

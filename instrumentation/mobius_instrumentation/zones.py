@@ -23,6 +23,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +31,10 @@ from typing import Any, Final
 __all__ = ["Hub", "Zone", "Zones", "ZonesError", "load_zones", "parse_zones"]
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
-_ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+):[0-9]{1,5}")
+_HOST: Final = r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|[^/?#@:\[\]\s\\]+)"
+_ADDRESS: Final = re.compile(rf"{_HOST}:(?P<port>[0-9]{{1,5}})")
+_URL: Final = re.compile(rf"https?://{_HOST}(?::(?P<port>[0-9]{{1,5}}))?")
+_LONGEST_TEXT: Final = 400
 _ZONE_KEYS: Final = {"regions", "kafka", "clickhouse", "database"}
 _HUB_KEYS: Final = {"clickhouse", "database"}
 
@@ -40,9 +44,9 @@ class ZonesError(ValueError):
 
     def __init__(self, file: str, key: str, problem: str) -> None:
         self.file = file
-        self.key = key
-        self.problem = problem
-        super().__init__(f"{file}: {key}: {problem}")
+        self.key = key[:_LONGEST_TEXT]
+        self.problem = problem[:_LONGEST_TEXT]
+        super().__init__(f"{file}: {self.key}: {self.problem}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,7 @@ def load_zones(path: str | PathLike[str]) -> Zones:
         raise ZonesError(file, "-", f"cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise ZonesError(file, "-", "is not UTF-8 text") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also numbers too long, lists too deep
         raise ZonesError(file, "-", f"is not TOML: {error}") from error
     return parse_zones(document, file)
 
@@ -180,15 +184,29 @@ def _strings(file: str, key: str, value: object) -> tuple[str, ...]:
 def _addresses(file: str, key: str, value: object) -> tuple[str, ...]:
     addresses = _strings(file, key, value)
     for address in addresses:
-        if not _ADDRESS.fullmatch(address):
+        if not _is_address(_ADDRESS, address):
+            # What stands before an @ is a password, most likely.
+            shown = address.rpartition("@")[2]
             raise ZonesError(
-                file, key, f"{address!r} is no broker's address such as kafka.example:9092"
+                file,
+                key,
+                f"{shown!r} is no broker's address such as kafka.example:9092, without credentials",
             )
     return addresses
 
 
+def _is_address(pattern: re.Pattern[str], text: str) -> bool:
+    match = pattern.fullmatch(text)
+    if match is None or not 0 < int(match["port"] or 1) <= 65_535:
+        return False
+    try:
+        return match["v6"] is None or ip_address(match["v6"]).version == 6
+    except ValueError:
+        return False
+
+
 def _url(file: str, key: str, value: object) -> str:
-    if not isinstance(value, str) or not re.match(r"https?://[^/@\s]+$", value):
+    if not isinstance(value, str) or not _is_address(_URL, value):
         raise ZonesError(
             file, key, "must be an address such as http://127.0.0.1:8123, without credentials"
         )

@@ -113,6 +113,47 @@ def ingest(
     batch_ms: Annotated[
         int, typer.Option("--batch-ms", min=1, help="Longest wait for a batch to fill.")
     ] = 2000,
+    name: Annotated[
+        str,
+        typer.Option(
+            "--name",
+            help="Name of this worker's place, kept over restarts: a restarted worker goes on at once with what the "
+            "older one of its name had.",
+        ),
+    ] = "",
+    lease_seconds: Annotated[
+        float,
+        typer.Option(
+            "--lease-seconds",
+            min=1,
+            help="How long a worker that stands still keeps its partitions; an insert may take half of it.",
+        ),
+    ] = 30.0,
+    batch_mb: Annotated[
+        int,
+        typer.Option(
+            "--batch-mb",
+            min=1,
+            help="Most megabytes of gathered messages; one insert holds half of it.",
+        ),
+    ] = 64,
+    message_mb: Annotated[
+        int,
+        typer.Option(
+            "--message-mb",
+            min=1,
+            help="A message over this, or over twice this decompressed, is dead.",
+        ),
+    ] = 8,
+    poison_share: Annotated[
+        float,
+        typer.Option(
+            "--poison-share",
+            min=0,
+            max=1,
+            help="Stop when more than this share of the last messages (100 at least) cannot be read; 1: never.",
+        ),
+    ] = 0.5,
     health_port: Annotated[
         int,
         typer.Option(
@@ -137,10 +178,12 @@ def ingest(
 ) -> None:
     """Move one zone's spans from its topic into its store, until stopped (Ctrl-C or SIGTERM).
 
-    A second signal stops it at once.
+    Any number of workers may serve a zone; they share its partitions. A second signal stops one at once.
     """
+    from mobius_pipeline.wire import WireLimits
     from mobius_pipeline.worker import WorkerOptions, run_worker
     from mobius_pipeline.worker.batch import BatchLimits
+    from mobius_pipeline.worker.poison import PoisonLimits
     from mobius_pipeline.worker.stopping import stop_by_signal
 
     chosen = pick_zones(load_config(config), zone)
@@ -152,7 +195,16 @@ def ingest(
     configure_logs()
     stop = threading.Event()
     options = WorkerOptions(
-        limits=BatchLimits(spans=batch_spans, seconds=batch_ms / 1000),
+        limits=BatchLimits(
+            spans=batch_spans,
+            seconds=batch_ms / 1000,
+            bytes=batch_mb * 500_000,
+            gathered_bytes=batch_mb * 1_000_000,
+        ),
+        wire=WireLimits(encoded_bytes=message_mb << 20, decoded_bytes=message_mb << 21),
+        poison=PoisonLimits(share=poison_share),
+        name=name,
+        lease_seconds=lease_seconds,
         health_host=health_host,
         health_port=health_port,
     )

@@ -14,9 +14,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
+from mobius_instrumentation.kafka_options import check_kafka_variables
+from mobius_instrumentation.zone_variables import (
+    CREDENTIALS_FILE,
+    VariableError,
+    read_credentials_file,
+)
 from mobius_instrumentation.zones import Zone, Zones, ZonesError, load_zones
+from mobius_pipeline.clickhouse_options import check_clickhouse_variables
 from mobius_pipeline.errors import UsageError
 
 __all__ = [
@@ -29,10 +35,9 @@ __all__ = [
     "pick_zones",
     "read_credentials_file",
     "state_folder",
+    "variables",
 ]
 
-# Lies beside a zones.toml; lines of NAME=value.
-CREDENTIALS_FILE: Final = "credentials.env"
 # Content of that file beside the map that this process loaded last.
 _beside_the_map: dict[str, str] = {}
 
@@ -91,7 +96,7 @@ def load_config(argument: str | Path | None = None) -> Zones:
     Raises
     ------
     UsageError
-        There is no map, or it is wrong (names file and key).
+        There is no map, or it is wrong (names file and key); or a zone's variable is (names it).
     """
     file = find_zones_file(argument)
     try:
@@ -100,17 +105,19 @@ def load_config(argument: str | Path | None = None) -> Zones:
         raise UsageError(error.problem, file=error.file, field=error.key) from error
     _beside_the_map.clear()
     _beside_the_map.update(read_credentials_file(file.parent / CREDENTIALS_FILE))
+    try:
+        for zone in zones:
+            check_kafka_variables(zone, variables())
+        for store in (*zones, *([zones.hub] if zones.hub else [])):
+            check_clickhouse_variables(store, variables())
+    except VariableError as error:
+        raise UsageError(error.problem, field=error.variable) from None
     return zones
 
 
-def read_credentials_file(file: Path) -> dict[str, str]:
-    """Names and values of a ``credentials.env``; nothing where there is none or it may not be read."""
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return {}
-    pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
-    return {name.strip(): value.strip() for name, _, value in pairs}
+def variables() -> Mapping[str, str]:
+    """Every variable that may hold an address's credentials: the environment's, then those beside the map."""
+    return _beside_the_map | dict(os.environ)
 
 
 def pick_zones(zones: Zones, name: str | None) -> tuple[Zone, ...]:
@@ -135,7 +142,7 @@ def clickhouse_credentials(zone: str, environment: Mapping[str, str] | None = No
 
     Looked up in the environment, then in the file beside the map that :func:`load_config` read.
     """
-    values = _beside_the_map | dict(os.environ) if environment is None else environment
+    values = variables() if environment is None else environment
     prefix = f"MOBIUS_{zone.upper()}_CLICKHOUSE"
     return Credentials(
         values.get(f"{prefix}_USER", "default"), values.get(f"{prefix}_PASSWORD", "")

@@ -12,12 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 from uuid import UUID, uuid4, uuid5
 
-from kafka import KafkaProducer, TopicPartition
+from kafka import TopicPartition
 
 from mobius_instrumentation.zones import Zone
+from mobius_pipeline.dead_letters import CUT_HEADER
 from mobius_pipeline.errors import DependencyError, UsageError
 from mobius_pipeline.kafka_client import (
     broker_errors,
@@ -25,6 +26,7 @@ from mobius_pipeline.kafka_client import (
     describe_topic,
     end_offsets,
     open_consumer,
+    open_producer,
 )
 from mobius_pipeline.store import Purpose, connect, store_errors
 
@@ -70,7 +72,10 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What a replay did, by ids. ``missing``: the dead-letter topic no longer has their bytes, or never had any."""
+    """What a replay did, by ids.
+
+    ``missing``: the dead-letter topic no longer has their bytes, or never had all of them.
+    """
 
     replayed: tuple[str, ...]
     already: tuple[str, ...]
@@ -150,14 +155,11 @@ def _publish(zone: Zone, letters: Iterable[tuple[Letter, bytes, str]]) -> Iterat
     """Claim, publish, mark; one letter after the other."""
     writer = f"replay/{uuid4().hex}"
     with store_errors(zone), closing(connect(zone, Purpose.INGEST)) as client, broker_errors(zone):
-        producer: Any = KafkaProducer(
-            bootstrap_servers=list(zone.kafka),
+        producer = open_producer(
+            zone,
             client_id="mobius-rum replay",
-            acks="all",
-            enable_idempotence=True,
             max_request_size=64 << 20,
             delivery_timeout_ms=_PUBLISH_SECONDS * 1000,
-            request_timeout_ms=10_000,
         )
         try:
             for letter, value, encoding in letters:
@@ -243,6 +245,7 @@ def _values(zone: Zone, ids: Iterable[str]) -> dict[str, tuple[bytes, str]]:
                 )
             for record in (record for records in polled.values() for record in records):
                 name = (record.key or b"").decode("utf-8", "replace")
-                if name in wanted and record.value is not None:
+                whole = all(key != CUT_HEADER for key, _ in record.headers)
+                if name in wanted and record.value is not None and whole:
                     found[name] = record.value, content_encoding(record.headers)
     return found

@@ -89,12 +89,12 @@ def parse_time(text: str, now: datetime, *, field: str | None = None) -> datetim
         if ago := _AGO.fullmatch(value.lower()):
             return now.astimezone(UTC) - timedelta(**{_UNITS[ago[2]]: float(ago[1])})
         moment = datetime.fromisoformat(value)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise UsageError(
             f"{text!r} is no time: give ISO 8601 such as 2026-11-23T17:00:00Z, or how long ago such as 90m, 24h, 7d",
             field=field,
         ) from error
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def format_time(moment: datetime) -> str:

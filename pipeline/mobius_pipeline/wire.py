@@ -1,8 +1,9 @@
 """The wire: OTLP ``ExportTraceServiceRequest`` messages, checked in Python, exploded by ClickHouse.
 
 The worker never walks spans. It parses a message once with the C protobuf runtime, which tells whether ClickHouse
-will be able to read it, and hands on the original bytes with the Kafka partition and offset appended as two more
-fields. Protobuf lets the last value of a field win, so a message cannot bring a position of its own.
+will be able to read it, and hands on the original bytes with three more fields appended: Kafka's partition and offset,
+and the moment until which the engine may take them. Protobuf lets the last value of a field win, so a message cannot
+bring a position of its own.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from typing import Final
 import zstandard
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
 __all__ = [
     "INSERT_SETTINGS",
     "TABLE",
     "WireError",
     "WireLimits",
+    "check_limits",
     "count_spans",
     "decode",
     "envelope",
@@ -48,7 +50,8 @@ message Scope { string name = 1; string version = 2; }
 message ScopeSpans { Scope scope = 1; repeated Span spans = 2; }
 message Resource { repeated KeyValue attributes = 1; }
 message ResourceSpans { Resource resource = 1; repeated ScopeSpans scope_spans = 2; }
-message Wire { repeated ResourceSpans resource_spans = 1; uint32 kafka_partition = 101; uint64 kafka_offset = 102; }
+message Wire { repeated ResourceSpans resource_spans = 1; uint32 kafka_partition = 101; uint64 kafka_offset = 102;
+  uint64 not_after = 103; }
 """
 
 INSERT_SETTINGS: Final[dict[str, str]] = {
@@ -113,19 +116,25 @@ def decode(value: bytes | None, encoding: str = "", limits: WireLimits = _LIMITS
         raise WireError(f"not {encoding}: {error}"[:300]) from error
 
 
+# What follows a member is copied for each of them, so that 8 MiB of empty ones would take a minute if given at once.
+_GZIP_SLICE: Final = 16 << 10
+
+
 def _gunzip(value: bytes, limits: WireLimits) -> bytes:
+    stream = zlib.decompressobj(wbits=31)
     parts: list[bytes] = []
-    size = 0
-    while True:
-        stream = zlib.decompressobj(wbits=31)
-        parts.append(stream.decompress(value, limits.decoded_bytes - size + 1))
+    size = position = 0
+    while position < len(value):
+        if stream.eof:
+            stream = zlib.decompressobj(wbits=31)
+        part = value[position : position + _GZIP_SLICE]
+        parts.append(stream.decompress(part, limits.decoded_bytes - size + 1))
+        position += len(part) - len(stream.unused_data)
         size += len(parts[-1])
         _bound(size, limits)
-        if not stream.eof:
-            raise WireError("gzip data end too early")
-        if not stream.unused_data:
-            return b"".join(parts)
-        value = stream.unused_data
+    if not stream.eof:
+        raise WireError("gzip data end too early")
+    return b"".join(parts)
 
 
 # Four bytes of zstd can stand for a block of 128 KiB, so a slice of this size gives 8 MiB at most.
@@ -177,19 +186,26 @@ def parse(value: bytes | None, limits: WireLimits = _LIMITS) -> ExportTraceServi
     if value and not request.resource_spans:
         raise WireError("bytes that happen to be protobuf, but hold no resource spans")
     if len(value) > min(limits.span_bytes, 2 * limits.attributes):
-        _walk(request, limits)
+        for resource in request.resource_spans:
+            check_limits(resource, limits)
     return request
 
 
-def _walk(request: ExportTraceServiceRequest, limits: WireLimits) -> None:
-    for resource in request.resource_spans:
-        own = resource.resource
-        _check("a resource", own.ByteSize(), len(own.attributes), limits)
-        for scope in resource.scope_spans:
-            own_scope = scope.scope
-            _check("a scope", own_scope.ByteSize(), len(own_scope.attributes), limits)
-            for span in scope.spans:
-                _check("a span", span.ByteSize(), _attributes(span), limits)
+def check_limits(item: ResourceSpans, limits: WireLimits = _LIMITS) -> None:
+    """Check the resource, the scopes and the spans of ``item`` by themselves.
+
+    Raises
+    ------
+    WireError
+        One of them is beyond the limits.
+    """
+    own = item.resource
+    _check("a resource", own.ByteSize(), len(own.attributes), limits)
+    for scope in item.scope_spans:
+        own_scope = scope.scope
+        _check("a scope", own_scope.ByteSize(), len(own_scope.attributes), limits)
+        for span in scope.spans:
+            _check("a span", span.ByteSize(), _attributes(span), limits)
 
 
 def _attributes(span: Span) -> int:
@@ -223,12 +239,17 @@ def varint(value: int) -> bytes:
 
 _PARTITION_TAG: Final = varint(101 << 3)
 _OFFSET_TAG: Final = varint(102 << 3)
+_NOT_AFTER_TAG: Final = varint(103 << 3)
 
 
-def envelope(messages: Iterable[tuple[bytes, int, int]]) -> bytes:
-    """Join (message, partition, offset) triples into the body of an insert: length-delimited ``Wire`` messages."""
+def envelope(messages: Iterable[tuple[bytes, int, int]], not_after_ms: int = 0) -> bytes:
+    """Join (message, partition, offset) triples into the body of an insert: length-delimited ``Wire`` messages.
+
+    The engine refuses the body after ``not_after_ms`` (milliseconds since 1970, by its own clock; 0: never).
+    """
     parts: list[bytes] = []
+    fence = _NOT_AFTER_TAG + varint(not_after_ms)
     for message, partition, offset in messages:
-        position = _PARTITION_TAG + varint(partition) + _OFFSET_TAG + varint(offset)
+        position = _PARTITION_TAG + varint(partition) + _OFFSET_TAG + varint(offset) + fence
         parts += (varint(len(message) + len(position)), message, position)
     return b"".join(parts)

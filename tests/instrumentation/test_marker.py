@@ -32,6 +32,12 @@ def test_another_key_signs_nothing_for_us() -> None:
     assert verify(sign("r", "t", key="guess", expires=9e9), key=KEY, now=0) is None
 
 
+def test_a_key_that_is_no_utf_8_in_the_environment_is_its_bytes() -> None:
+    token = sign("r", "t", key="k\udcff", expires=9e9)
+    assert verify(token, key="k\udcff", now=0) == Marker("r", "t", 9_000_000_000)
+    assert verify(token, key="k", now=0) is None
+
+
 def test_without_a_key_nothing_verifies() -> None:
     with pytest.raises(ValueError, match="MOBIUS_SYNTHETIC_KEY"):
         sign("r", "t", key="", expires=9e9)

@@ -77,7 +77,16 @@ def test_one_region_has_one_zone() -> None:
         ({"zones": {"eu": zone(kafka=["h"])}}, "zones.eu.kafka"),
         ({"zones": {"eu": zone(kafka=["h:1", "kafka://h:1"])}}, "zones.eu.kafka"),
         ({"zones": {"eu": zone(clickhouse="h:2")}}, "zones.eu.clickhouse"),
+        ({"zones": {"eu": zone(kafka=["h:0"])}}, "zones.eu.kafka"),
+        ({"zones": {"eu": zone(kafka=["h:65536"])}}, "zones.eu.kafka"),
+        ({"zones": {"eu": zone(kafka=["[:::]:1"])}}, "zones.eu.kafka"),
         ({"zones": {"eu": zone(clickhouse="http://user:secret@h:2")}}, "zones.eu.clickhouse"),
+        ({"zones": {"eu": zone(clickhouse="http://h:2\n")}}, "zones.eu.clickhouse"),
+        ({"zones": {"eu": zone(clickhouse="http://h:x")}}, "zones.eu.clickhouse"),
+        ({"zones": {"eu": zone(clickhouse="http://h:99999")}}, "zones.eu.clickhouse"),
+        ({"zones": {"eu": zone(clickhouse="http://:8123")}}, "zones.eu.clickhouse"),
+        ({"zones": {"eu": zone(clickhouse="http://[1]:8123")}}, "zones.eu.clickhouse"),
+        ({"zones": {"eu": zone(clickhouse="http://h?a=1")}}, "zones.eu.clickhouse"),
         ({"zones": {"eu": zone(database="rum_eu; DROP")}}, "zones.eu.database"),
         ({"zones": {"eu": zone()}, "hub": {"clickhouse": 1}}, "hub.clickhouse"),
         ({"zones": {"eu": zone()}, "hub": []}, "hub"),
@@ -92,7 +101,13 @@ def test_a_wrong_map_names_the_key(document: dict[str, Any], key: str) -> None:
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(None, "cannot be read"), (b"[zones", "is not TOML"), (b"\xff\xfe\x00", "is not UTF-8")],
+    [
+        (None, "cannot be read"),
+        (b"[zones", "is not TOML"),
+        (b"\xff\xfe\x00", "is not UTF-8"),
+        (b"a = " + b"9" * 5_000, "is not TOML"),
+        (b"a = " + b"[" * 5_000 + b"]" * 5_000, "is not TOML"),
+    ],
 )
 def test_a_file_that_cannot_be_used_is_named(
     tmp_path: Path, content: bytes | None, says: str
@@ -103,6 +118,20 @@ def test_a_file_that_cannot_be_used_is_named(
     with pytest.raises(ZonesError, match=says) as caught:
         load_zones(file)
     assert caught.value.file == str(file)
+
+
+def test_an_error_is_short_whatever_the_map_holds() -> None:
+    with pytest.raises(ZonesError) as caught:
+        parse_zones({"zones": {"eu": zone(**{"k" * 100_000: 1})}}, "map.toml")
+    assert len(str(caught.value)) < 1_000
+
+
+def test_addresses_of_every_form_are_taken() -> None:
+    addresses = ["h:1", "127.0.0.1:65535", "[::1]:9092", "kafka-0.kafka.svc:9092"]
+    stores = ["http://h", "https://store.example:8443", "http://[::1]:8123", "http://[fe80::1]"]
+    for store in stores:
+        (found,) = parse_zones({"zones": {"eu": zone(kafka=addresses, clickhouse=store)}})
+        assert (found.kafka, found.clickhouse) == (tuple(addresses), store)
 
 
 @given(

@@ -31,7 +31,7 @@ from tests.pipeline.otlp import make_message, make_resource, make_span, publish
 
 pytestmark = on_both_brokers
 
-SMALL = WorkerOptions(limits=BatchLimits(spans=400, seconds=0.05))
+SMALL = WorkerOptions(limits=BatchLimits(spans=400, seconds=0.05), name="worker-0")
 
 
 def drain(zone: Zone) -> None:
@@ -146,6 +146,7 @@ def test_a_worker_killed_on_the_way_stores_each_span_once(
     command = [
         *(sys.executable, "-m", "mobius_infra.cli", "ingest", "--zone", zone.name),
         *("--config", str(zones_file_factory(zone)), "--batch-spans", "500", "--batch-ms", "20"),
+        *("--name", "worker-0"),
     ]
     worker = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert worker.stderr is not None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mobius_pipeline.config import read_credentials_file
 from mobius_pipeline.errors import UsageError
 from mobius_pipeline.options import format_time, parse_time, print_json, progress
 
@@ -34,13 +35,31 @@ def test_times_are_read(text: str, expected: datetime) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "yesterday", "-5m", "5", "999999999w", "2026-13-01", "24:00", "1e3h"]
+    "text",
+    [
+        "",
+        "yesterday",
+        "-5m",
+        "5",
+        "999999999w",
+        "2026-13-01",
+        "24:00",
+        "1e3h",
+        "0001-01-01T00:00+23:59",
+        "9999-12-31T23:59:59-23:59",
+    ],
 )
 def test_what_is_no_time_names_the_option(text: str) -> None:
     with pytest.raises(UsageError) as error:
         parse_time(text, NOW, field="--since")
     assert error.value.field == "--since"
     assert "90m" in str(error.value)
+
+
+def test_credentials_that_are_no_utf_8_are_their_bytes(tmp_path: Path) -> None:
+    file = tmp_path / "credentials.env"
+    file.write_bytes(b"# ours\nA = b\nPASSWORD=p\x80q\n")
+    assert read_credentials_file(file) == {"A": "b", "PASSWORD": "p\udc80q"}
 
 
 def test_times_are_written_in_utc() -> None:
