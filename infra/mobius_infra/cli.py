@@ -14,6 +14,7 @@ import typer
 
 from mobius_infra.benchmarks.commands import bench
 from mobius_infra.stack.commands import up
+from mobius_infra.torture.commands import torture
 from mobius_pipeline.errors import MobiusError
 
 __all__ = ["app", "main"]
@@ -75,6 +76,7 @@ def _mount() -> None:
     app.command()(up)
     for part in _PARTS:
         import_module(part).register(app)
+    app.command()(torture)
     app.command()(bench)
 
 

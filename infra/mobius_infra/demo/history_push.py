@@ -6,11 +6,9 @@ from collections import deque
 from types import TracebackType
 from typing import Any, Final, Self
 
-from kafka import KafkaProducer
-
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.errors import DependencyError
-from mobius_pipeline.kafka_client import broker_errors, describe_topic
+from mobius_pipeline.kafka_client import broker_errors, describe_topic, open_producer
 
 __all__ = ["Push"]
 
@@ -40,14 +38,13 @@ class Push:
             )
         self._partitions = topic.partitions
         with broker_errors(zone):
-            self._producer = KafkaProducer(
-                bootstrap_servers=list(zone.kafka),
-                acks="all",
-                enable_idempotence=True,
+            self._producer = open_producer(
+                zone,
                 linger_ms=20,
                 batch_size=512 * 1024,
                 max_request_size=_MAX_REQUEST_BYTES,
                 client_id="mobius-demo-history",
+                request_timeout_ms=30_000,
             )
 
     def send(self, octets: bytes, spans: int) -> None:

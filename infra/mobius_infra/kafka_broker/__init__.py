@@ -4,7 +4,7 @@ The embedded broker is enough to look around; this one is what production runs, 
 both, and `mobius-rum up --broker kafka` starts this one. Needs Java 17 or later; Maven once, to fetch the jars.
 """
 
-from mobius_infra.kafka_broker.broker import KafkaBroker
+from mobius_infra.kafka_broker.broker import KafkaBroker, free_ports
 from mobius_infra.kafka_broker.distribution import (
     Distribution,
     KafkaMissingError,
@@ -13,13 +13,16 @@ from mobius_infra.kafka_broker.distribution import (
     lay_out,
     require,
 )
+from mobius_infra.kafka_broker.node import Listener
 
 __all__ = [
     "Distribution",
     "KafkaBroker",
     "KafkaMissingError",
+    "Listener",
     "find_jars",
     "find_java",
+    "free_ports",
     "lay_out",
     "require",
 ]

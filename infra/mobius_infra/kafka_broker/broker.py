@@ -6,6 +6,7 @@ import contextlib
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -14,7 +15,7 @@ from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from mobius_infra.kafka_broker.distribution import Distribution, lay_out
-from mobius_infra.kafka_broker.node import Node
+from mobius_infra.kafka_broker.node import Listener, Node
 from mobius_infra.stack.probes import port_answers
 from mobius_infra.stack.process import exit_text, last_lines
 from mobius_pipeline.errors import TerminalError
@@ -31,9 +32,14 @@ class KafkaBroker:
     """
 
     def __init__(
-        self, data: Path, *, port: int = 0, distribution: Distribution | None = None
+        self,
+        data: Path,
+        *,
+        port: int = 0,
+        distribution: Distribution | None = None,
+        listeners: Sequence[Listener] = (),
     ) -> None:
-        """Choose ports (0: a free one).
+        """Choose ports (0: a free one); ``listeners`` are opened besides the one without TLS and password.
 
         Raises
         ------
@@ -42,7 +48,7 @@ class KafkaBroker:
         """
         self._distribution = distribution or lay_out()
         chosen, controller_port = free_ports(port, 0)
-        self._node = Node(data.absolute(), chosen, controller_port)
+        self._node = Node(data.absolute(), chosen, controller_port, tuple(listeners))
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 from typing import Final
@@ -13,10 +14,41 @@ from uuid import uuid4
 from mobius_infra.kafka_broker.distribution import Distribution, definition_folder
 from mobius_pipeline.errors import TerminalError, UsageError
 
-__all__ = ["Node"]
+__all__ = ["Listener", "Node"]
 
 _SETTINGS: Final = "server.properties"
 _FORMAT_SECONDS: Final = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A further port of clients on 127.0.0.1.
+
+    Attributes
+    ----------
+    name
+        Upper-case word, such as ``TLS``.
+    protocol
+        ``PLAINTEXT``, ``SSL``, ``SASL_PLAINTEXT`` or ``SASL_SSL``.
+    port
+        Port that it listens on.
+    advertised
+        Address that clients are told to use, where it is another, such as a proxy's.
+    settings
+        Kafka's settings of this listener alone, such as ``ssl.keystore.location``. They are left out of ``repr``:
+        some are passwords.
+    """
+
+    name: str
+    protocol: str
+    port: int
+    advertised: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def address(self) -> str:
+        """``127.0.0.1:PORT``."""
+        return f"127.0.0.1:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +61,7 @@ class Node:
     data: Path
     port: int
     controller_port: int
+    listeners: tuple[Listener, ...] = ()
 
     def prepare(self, distribution: Distribution) -> list[str]:
         """Format the folder where it is new, write the settings; return the command, to be run in ``data``.
@@ -71,10 +104,26 @@ class Node:
         (self.data / name).rename(self.data / "log")
 
     def _write(self, file: str, log_dirs: str) -> None:
+        more = self.listeners
         text = Template((definition_folder() / _SETTINGS).read_text(encoding="utf-8")).substitute(
-            port=self.port, controller_port=self.controller_port, log_dirs=log_dirs
+            port=self.port,
+            controller_port=self.controller_port,
+            log_dirs=log_dirs,
+            more_listeners="".join(f",{each.name}://{each.address}" for each in more),
+            more_advertised="".join(
+                f",{each.name}://{each.advertised or each.address}" for each in more
+            ),
+            more_protocols="".join(f",{each.name}:{each.protocol}" for each in more),
+            more_settings="".join(
+                f"listener.name.{each.name.lower()}.{name}={value}\n"
+                for each in more
+                for name, value in each.settings.items()
+            ),
         )
-        (self.data / file).write_text(text, encoding="utf-8")
+        path = self.data / file
+        # Passwords of listeners stand in it.
+        path.touch(mode=0o600)
+        path.write_text(text, encoding="utf-8")
 
 
 def _cluster_id() -> str:

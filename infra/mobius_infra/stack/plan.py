@@ -166,7 +166,11 @@ class Plan:
         port = self._ports["worker"].port(f"worker of zone {zone.name}")
         return Part(
             name=f"worker-{zone.name}",
-            argv=(*self.command(), "ingest", "--zone", zone.name, "--health-port", str(port)),
+            argv=(
+                *(*self.command(), "ingest", "--zone", zone.name, "--health-port", str(port)),
+                # Restarted, it need not wait for the leases of the one before.
+                *("--name", f"worker-{zone.name}"),
+            ),
             environment=self.environment(f"MOBIUS_{zone.name.upper()}_CLICKHOUSE_PASSWORD"),
             log=self.folder.log(f"worker-{zone.name}"),
             address=f"{zone.spans_topic}, {_LOOPBACK}:{port}",
