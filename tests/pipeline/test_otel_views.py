@@ -196,6 +196,43 @@ def test_spans_of_before_the_migration_get_trace_times(client: Client) -> None:
     assert len(expected) == 2
 
 
+def test_spans_of_before_attributes_became_numbers_are_read_alike_and_stay_known(
+    store_server: str, client: Client
+) -> None:
+    name = f"rum_otel_{os.urandom(4).hex()}"
+    opened = connect(
+        Zone("old", ("eu-west-1",), ("127.0.0.1:1",), store_server, "default"), Purpose.INGEST
+    )
+    opened.command(f"CREATE DATABASE {name}")
+    opened.database = name
+    migrations = load_migrations("zone")
+    changed = next(number for number, one in enumerate(migrations) if one.name == "cheaper_spans")
+
+    def read(of: Client) -> list[Any]:
+        return [
+            of.query(f"SELECT * FROM {table} ORDER BY ALL").result_rows
+            for table in ("otel_traces", "spans", "otel_traces_trace_id_ts")
+        ]
+
+    for migration in migrations[:changed]:
+        for statement in migration.render(Target(name)):
+            opened.command(statement)
+    store(opened, "first")
+    before = read(opened)
+    for migration in migrations[changed:]:
+        for statement in migration.render(Target(name)):
+            opened.command(statement)
+    assert read(opened) == before == read(client)
+    assert len(before[0]) == 4
+    # The end of a batch that was begun before, repeated after.
+    store(opened, "first")
+    assert read(opened) == before
+    store(opened, "second")
+    assert len(read(opened)[0]) == 8
+    opened.command(f"DROP DATABASE {name} SYNC")
+    opened.close()
+
+
 def test_a_trace_is_found_by_its_text_without_reading_all(client: Client) -> None:
     plan = "\n".join(
         row[0]

@@ -316,6 +316,15 @@ def test_what_instrumentation_may_send_but_should_not(client: Client) -> None:
     assert attributes["twice"] in {"first", "second"}
 
 
+def test_more_values_than_a_dictionary_holds_are_all_kept(client: Client) -> None:
+    """A dictionary of a part holds 8,192 values; the rest is kept beside it."""
+    spans = [make_span(attributes={"number": f"value {number}"}) for number in range(20_000)]
+    insert_spans(client, *spans)
+    client.command("OPTIMIZE TABLE spans FINAL")
+    stored = rows(client, "SELECT span_id, attributes['number'] FROM spans")
+    assert dict(stored) == {span.span_id: f"value {number}" for number, span in enumerate(spans)}
+
+
 def test_spans_of_many_days_go_in_together(client: Client) -> None:
     day = 86_400 * SECOND
     spans = [make_span(start_ns=time.time_ns() - number * day - SECOND) for number in range(150)]

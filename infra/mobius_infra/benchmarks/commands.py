@@ -7,6 +7,7 @@ import pkgutil
 import platform
 import sys
 import time
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Annotated, Any, Final
 
@@ -29,8 +30,12 @@ def names() -> list[str]:
     )
 
 
-def run_all(wanted: list[str]) -> dict[str, Any]:
+def run_all(
+    wanted: list[str], options: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
     """Run the named benchmarks, all of them for an empty list.
+
+    ``options`` are arguments of a benchmark's ``run``, by its name.
 
     Raises
     ------
@@ -45,19 +50,51 @@ def run_all(wanted: list[str]) -> dict[str, Any]:
     for name in wanted or known:
         sys.stderr.write(f"{name} ...\n")
         began = time.monotonic()
-        results[name] = import_module(f"mobius_infra.benchmarks.{name}").run()
+        arguments = (options or {}).get(name, {})
+        results[name] = import_module(f"mobius_infra.benchmarks.{name}").run(**arguments)
         results[name]["took_seconds"] = round(time.monotonic() - began, 1)
     return {"machine": _machine(), "benchmarks": results}
 
 
 def bench(
+    *,
     name: Annotated[
         list[str] | None, typer.Argument(help="Benchmarks to run; all when left out.")
     ] = None,
+    spans: Annotated[
+        int, typer.Option("--spans", min=1, help="ingest: how many spans to produce.")
+    ] = 1_000_000,
+    per_message: Annotated[
+        str, typer.Option("--per-message", help="ingest: spans a message, one run each.")
+    ] = "100,512",
+    repeats: Annotated[
+        int, typer.Option("--repeats", min=1, help="ingest: runs of each pipeline.")
+    ] = 3,
+    kills: Annotated[
+        int,
+        typer.Option(
+            "--kills", min=0, help="ingest: kill each pipeline this often in one more run."
+        ),
+    ] = 0,
+    without_collector: Annotated[
+        bool, typer.Option("--without-collector", help="ingest: measure our pipeline alone.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Measure against named peers and limits."""
-    document = run_all(name or [])
+    sizes = per_message.split(",")
+    if not all(size.isdecimal() and int(size) for size in sizes):
+        raise UsageError(
+            f"{per_message!r} is no list of numbers such as 100,512", field="--per-message"
+        )
+    ingest = {
+        "spans": spans,
+        "per_message": tuple(map(int, sizes)),
+        "repeats": repeats,
+        "kills": kills,
+        "collector": not without_collector,
+    }
+    document = run_all(name or [], {"ingest": ingest})
     if json:
         print_json(document)
         return
