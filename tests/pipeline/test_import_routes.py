@@ -103,6 +103,12 @@ def test_rules_come_first(tmp_path: Path) -> None:
         ("[[route]]\npattern = '('\nroute = '/c'\n", "no regular expression"),
         ("[[route]]\nname = 'a'\nroute = '/c'\nverb = 'x'\n", "unknown key 'verb'"),
         ("[[route]]\nname = 1\nroute = '/c'\n", "table of texts"),
+        ("a = " + "9" * 5_000, "is not TOML"),
+        ("a = " + "[" * 5_000 + "]" * 5_000, "is not TOML"),
+        ("[[route]]\npattern = ''\nroute = '/c'\n", "either name"),
+        ("[[route]]\nname = ''\nroute = '/c'\n", "either name"),
+        ("[[route]]\npattern = 'a{99999999999}'\nroute = '/c'\n", "no regular expression"),
+        ("[[route]]\npattern = '" + "(" * 5_000 + "'\nroute = '/c'\n", "no regular expression"),
     ],
 )
 def test_wrong_rules_are_named(tmp_path: Path, text: str, problem: str) -> None:

@@ -25,6 +25,7 @@ _Files = Annotated[
 _Region = Annotated[
     str, typer.Option("--region", help="Region of the spans that name none; decides the zone.")
 ]
+_UNSAID = "What a file may not say"
 
 
 def register(import_app: typer.Typer) -> None:
@@ -94,10 +95,51 @@ def synthetic(
             "--rules", help="TOML file that says which routes names mean.", show_default=False
         ),
     ] = None,
+    started: Annotated[
+        str | None,
+        typer.Option("--started", help="When the run began; ISO 8601.", rich_help_panel=_UNSAID),
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option("--url", help="The URL it asked for.", rich_help_panel=_UNSAID)
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", help="Its HTTP method.", rich_help_panel=_UNSAID)
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name", help="A name in place of the URL, for several.", rich_help_panel=_UNSAID
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target", help="Target of a blackbox probe's text.", rich_help_panel=_UNSAID
+        ),
+    ] = None,
+    requests: Annotated[
+        int | None,
+        typer.Option(
+            "--requests", min=1, help="How many requests were made.", rich_help_panel=_UNSAID
+        ),
+    ] = None,
+    load: Annotated[
+        str | None,
+        typer.Option(
+            "--load",
+            help="open (sent by the clock) or closed (each after the answer before it).",
+            rich_help_panel=_UNSAID,
+        ),
+    ] = None,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Import one run of a test tool: one result file, or the files of one Locust CSV set."""
+    """Import one run of a test tool: one result file, or the files of one run that belong together.
+
+    What a file says is taken from it. What it does not say (hey writes no time, no URL and no method) must be
+    given, and the error says what.
+    """
+    from mobius_pipeline.imports.given_options import given_of
     from mobius_pipeline.imports.spans import zone_of_region
     from mobius_pipeline.imports.synthetic import import_synthetic
 
@@ -112,6 +154,10 @@ def synthetic(
         format=format_,
         run=run,
         rules=rules,
+        given=given_of(
+            started=started, url=url, method=method, name=name, target=target, requests=requests
+        ),
+        load=load,
     )
     if json:
         print_json(result.document())
@@ -126,7 +172,7 @@ def _synthetic_text(result: SyntheticImport) -> str:
     if result.already_imported:
         lines.append("this content was imported before, nothing was added")
     lines += [
-        f"  {e.method:7} {e.route:40} {e.requests:>9,} requests  {e.failed:>7,} failed  "
+        f"  {e.method:7} {e.route:40} {_count(e.requests):>9} requests  {e.failed:>7,} failed  "
         f"p50 {_ms(e.p50_ms)}  p95 {_ms(e.p95_ms)}  p99 {_ms(e.p99_ms)}"
         for e in result.endpoints
     ]
@@ -135,8 +181,27 @@ def _synthetic_text(result: SyntheticImport) -> str:
         + (f"; nearest is {u.closest}" if u.closest else "")
         for u in result.unmatched
     ]
+    lines += _load_lines(result)
     lines += [f"note: {warning}" for warning in result.warnings]
     return "\n".join(lines) + "\n"
+
+
+def _load_lines(result: SyntheticImport) -> list[str]:
+    load = result.load
+    why = f" ({load.evidence})" if load.evidence else ""
+    lines = [f"load: {load.model}{why}"]
+    if load.omission is not None:
+        o = load.omission
+        lines.append(
+            f"  of all requests p95 {o.p95_ms:.1f} ms, p99 {o.p99_ms:.1f} ms; corrected for coordinated omission "
+            f"p95 {o.corrected_p95_ms:.1f} ms, p99 {o.corrected_p99_ms:.1f} ms ({o.connections} connections, "
+            f"one request each in {o.interval_ms:.1f} ms)"
+        )
+    return lines
+
+
+def _count(requests: int | None) -> str:
+    return "-" if requests is None else f"{requests:,}"
 
 
 def _ms(value: float | None) -> str:

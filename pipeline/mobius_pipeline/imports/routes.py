@@ -153,7 +153,7 @@ def load_rules(path: Path | None) -> tuple[Rule, ...]:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot be read ({error.strerror})", file=str(path)) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"is not TOML ({error})", file=str(path)) from error
     tables = document.get("route")
     if not isinstance(tables, list) or not tables or set(document) != {"route"}:
@@ -169,12 +169,12 @@ def _rule(path: Path, number: int, table: Any) -> Rule:
     if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
         raise wrong("must be a table of texts")
     if unknown := sorted(set(table) - known):
-        raise wrong(f"unknown key {unknown[0]!r}; known: {', '.join(sorted(known))}")
-    if ("name" in table) == ("pattern" in table) or not table.get("route"):
+        raise wrong(f"unknown key {unknown[0][:40]!r}; known: {', '.join(sorted(known))}")
+    if bool(table.get("name")) == bool(table.get("pattern")) or not table.get("route"):
         raise wrong("needs route, and either name (exact) or pattern (regular expression)")
     try:
         pattern = re.compile(table.get("pattern") or re.escape(table["name"]))
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise wrong(f"pattern is no regular expression ({error})") from error
     method = table.get("method")
     return Rule(pattern, method.upper() if method else None, table["route"], table.get("service"))

@@ -69,6 +69,9 @@ class Residence:
         if None in regions or len(regions) > 1:
             return "the resource has more than one cloud.region, or one that is no text"
         (region,) = regions
+        for index in reversed(places):  # readers take the first of them, which may be an empty one
+            if _text_of(attributes[index].value) == "":
+                del attributes[index]
         if region in self.zone.regions:
             return None
         other = self.zones.zone_of(str(region))

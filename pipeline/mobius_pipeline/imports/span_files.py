@@ -148,6 +148,8 @@ def _resource_spans(body: bytes, content: Content, place: Place) -> ResourceSpan
         if place.message == 1:
             raise _other_kind(content) from error
         raise place.wrong("is no OTLP ResourceSpans") from error
+    # The store's reader refuses a whole message for a known field of another type, which protobuf calls unknown.
+    item.DiscardUnknownFields()
     return item
 
 
@@ -163,6 +165,7 @@ def _messages(content: Content) -> Iterator[tuple[Place, ResourceSpans]]:
             if number == 1:
                 raise _other_kind(content) from error
             raise place.wrong("is no OTLP ExportTraceServiceRequest") from error
+        request.DiscardUnknownFields()
         for item in request.resource_spans:
             yield place, item
 

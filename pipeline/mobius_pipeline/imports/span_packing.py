@@ -14,9 +14,11 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans
 from mobius_pipeline.imports.content import Content
 from mobius_pipeline.imports.span_checks import Residence, problem_of_span
 from mobius_pipeline.imports.span_files import Place, read_resource_spans
+from mobius_pipeline.wire import WireError, check_limits
 
 __all__ = [
     "LARGEST_MESSAGE_BYTES",
+    "LARGEST_SHARED_BYTES",
     "MOST_SPANS",
     "DistinctIds",
     "PackedFile",
@@ -27,11 +29,13 @@ __all__ = [
 MOST_SPANS: Final = 512
 # Brokers refuse records over 1,048,588 bytes by default; key, headers and framing need the difference.
 LARGEST_MESSAGE_BYTES: Final = 1_000_000
+# Each message repeats it, so a larger one would make one message of each span.
+LARGEST_SHARED_BYTES: Final = LARGEST_MESSAGE_BYTES // 2
 _LENGTH: Final = struct.Struct("<IH")
 
 
 class TooLargeError(ValueError):
-    """One span alone is larger than a message may be."""
+    """One span alone is larger than a message may be, or what its message must say of its resource and scope."""
 
 
 class DistinctIds:
@@ -65,13 +69,22 @@ class Packer:
         """Take the spans of ``item``; yield number of spans and bytes of each message that became full."""
         resource = item.resource.SerializeToString(deterministic=True) + item.schema_url.encode()
         for scope in item.scope_spans:
-            overhead = scope.scope.ByteSize() + len(scope.schema_url) + len(resource) + 64
+            own = scope.scope.ByteSize() + len(scope.schema_url.encode())
+            overhead = own + len(resource) + 64
+            if overhead > LARGEST_SHARED_BYTES and scope.spans:
+                raise TooLargeError(
+                    f"a resource of {len(resource):,} bytes with a scope of {own:,}; together they may have "
+                    f"{LARGEST_SHARED_BYTES:,}"
+                )
             begin = 0
             while begin < len(scope.spans):
                 end, size = self._fitting(scope, begin, overhead)
                 if end == begin:
                     if not self._spans:
-                        raise TooLargeError(f"a span of {scope.spans[begin].ByteSize():,} bytes")
+                        raise TooLargeError(
+                            f"a span of {scope.spans[begin].ByteSize():,} bytes; at most "
+                            f"{LARGEST_MESSAGE_BYTES:,} can be carried, resource and scope included"
+                        )
                     yield self._take()
                     continue
                 self._append(item, scope, resource, begin, end)
@@ -153,9 +166,7 @@ def pack_file(
                     spans, messages = spans + count, messages + 1
                     _write(file, count, message)
             except TooLargeError as error:
-                raise place.wrong(
-                    f"{error}; at most {LARGEST_MESSAGE_BYTES:,} can be carried"
-                ) from error
+                raise place.wrong(str(error)) from error
         for count, message in packer.flush():
             spans, messages = spans + count, messages + 1
             _write(file, count, message)
@@ -169,6 +180,10 @@ def _check(
 ) -> None:
     if problem := residence.settle(item):
         raise place.wrong(problem)
+    try:
+        check_limits(item)
+    except WireError as error:
+        raise place.wrong(str(error)) from error
     for scope in item.scope_spans:
         for span in scope.spans:
             if problem := problem_of_span(span, now_ns):

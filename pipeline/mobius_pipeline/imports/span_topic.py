@@ -10,11 +10,17 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from kafka import KafkaProducer, TopicPartition
+from kafka import TopicPartition
 
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.errors import DependencyError
-from mobius_pipeline.kafka_client import broker_errors, describe_topic, end_offsets, open_consumer
+from mobius_pipeline.kafka_client import (
+    broker_errors,
+    describe_topic,
+    end_offsets,
+    open_consumer,
+    open_producer,
+)
 
 __all__ = ["Position", "SpanTopic"]
 
@@ -97,15 +103,14 @@ class SpanTopic:
     ) -> None:
         """Publish ``messages`` (sequence number, spans, bytes); tell ``published`` of each one acknowledged."""
         with broker_errors(self._zone):
-            producer = KafkaProducer(
-                bootstrap_servers=list(self._zone.kafka),
+            producer = open_producer(
+                self._zone,
                 bootstrap_timeout_ms=5_000,
-                acks="all",
-                enable_idempotence=True,
                 linger_ms=10,
                 batch_size=1 << 20,
                 max_request_size=2 << 20,
                 delivery_timeout_ms=60_000,
+                request_timeout_ms=30_000,
             )
             waiting: deque[tuple[int, int, Any]] = deque()
 

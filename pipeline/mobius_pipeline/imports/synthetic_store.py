@@ -18,7 +18,6 @@ from mobius_pipeline.imports.tally import Name
 
 __all__ = [
     "Run",
-    "begun_matches",
     "imported_run",
     "insert_requests",
     "insert_run",
@@ -87,18 +86,6 @@ def likely_same_run(client: Client, result: SyntheticImport) -> str | None:
     return str(rows[0][0]) if rows else None
 
 
-def begun_matches(client: Client, run: str) -> dict[Name, Match]:
-    """What an import that was cut off took the names of a run to mean, so that its rest goes the same way."""
-    rows = client.query(
-        "SELECT DISTINCT method, name, route, service FROM synthetic_results WHERE run = {run:String}",
-        parameters={"run": run},
-    ).result_rows
-    return {
-        (method, name): Match(method, route, service or None)
-        for method, name, route, service in rows
-    }
-
-
 def insert_requests(
     client: Client, run: Run, requests: Iterable[Request], matches: Mapping[Name, Match]
 ) -> None:
@@ -161,6 +148,7 @@ def insert_run(
         "requests": result.requests,
         "failed": result.failed,
         "generated": generated,
+        "load_model": result.load.model,
         "summary": json.dumps(summary, ensure_ascii=False),
     }
     client.insert(

@@ -9,12 +9,20 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from mobius_pipeline.imports.content import Content
-from mobius_pipeline.imports.formats.model import EPOCH_UNITS, Facts, Format, Request, nanoseconds
+from mobius_pipeline.imports.formats.model import (
+    EPOCH_UNITS,
+    Facts,
+    Format,
+    Request,
+    checked,
+    label,
+    milliseconds,
+    nanoseconds,
+)
 
 __all__ = ["K6_CSV", "K6_JSON"]
 
@@ -39,8 +47,8 @@ def _json(content: Content, facts: Facts) -> Iterator[Request]:
             tags = data.get("tags") or {}
             trace_id = (data.get("metadata") or {}).get("trace_id") or ""
             _note_release(facts, tags.get("release"))
-            yield _request(nanoseconds(data["time"]), float(data["value"]), tags, trace_id)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            yield _request(nanoseconds(data["time"]), data["value"], tags, trace_id)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise content.wrong(f"is no k6 sample ({_reason(error)})") from error
 
 
@@ -62,9 +70,10 @@ def _csv(content: Content, facts: Facts) -> Iterator[Request]:
             _note_release(facts, extra.get("release"))
             time_ns, unit = _timestamp(tags["timestamp"])
             whole_seconds |= unit == 10**9
-            yield _request(time_ns, float(tags["metric_value"]), tags, trace_id)
+            yield _request(time_ns, tags["metric_value"], tags, trace_id)
     except (KeyError, ValueError, csv.Error) as error:
         raise content.wrong(f"is no k6 CSV sample ({_reason(error)})") from error
+    facts.coarse_times = whole_seconds
     if whole_seconds:
         facts.warnings.append(
             "time stamps are whole seconds, so start and end are; K6_CSV_TIME_FORMAT=unix_micro gives more"
@@ -80,22 +89,21 @@ def _timestamp(text: str) -> tuple[int, int]:
     return value * unit, unit
 
 
-def _request(end_ns: int, value: float, tags: Mapping[str, Any], trace_id: str) -> Request:
-    if not math.isfinite(value) or value < 0:
-        raise ValueError(f"{_METRIC} is {value}")
-    if end_ns < 946_684_800 * 10**9:
-        raise ValueError("the time lies before the year 2000")
+def _request(end_ns: int, latency: object, tags: Mapping[str, Any], trace_id: str) -> Request:
+    value = milliseconds(latency, _METRIC)
     status = int(tags.get("status") or 0)
-    return Request(
-        start_us=(end_ns - round(value * 1e6)) // 1000,
-        end_us=end_ns // 1000,
-        duration_ms=value if status else None,
-        method=str(tags["method"]),
-        name=str(tags["name"]),
-        status=status,
-        failed=_failed(tags, status),
-        error=str(tags.get("error") or ""),
-        trace_id=str(trace_id),
+    return checked(
+        Request(
+            start_us=(end_ns - round(value * 1e6)) // 1000,
+            end_us=end_ns // 1000,
+            duration_ms=value if status else None,
+            method=str(tags["method"]),
+            name=str(tags["name"]),
+            status=status,
+            failed=_failed(tags, status),
+            error=str(tags.get("error") or ""),
+            trace_id=str(trace_id),
+        )
     )
 
 
@@ -110,8 +118,8 @@ def _pairs(text: str) -> dict[str, str]:
 
 
 def _note_release(facts: Facts, release: object) -> None:
-    if isinstance(release, str) and release:
-        facts.releases.add(release)
+    if name := label(release, "release"):
+        facts.releases.add(name)
 
 
 def _reason(error: Exception) -> str:

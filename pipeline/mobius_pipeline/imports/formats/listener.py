@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from mobius_pipeline.imports.content import Content
-from mobius_pipeline.imports.formats.model import Facts, Format, Request, nanoseconds
+from mobius_pipeline.imports.formats.model import (
+    Facts,
+    Format,
+    Request,
+    checked,
+    label,
+    milliseconds,
+    nanoseconds,
+    plain_text,
+)
 
 __all__ = ["LISTENER"]
 
@@ -61,49 +69,52 @@ def _record(content: Content, line: bytes) -> dict[str, Any] | None:
 def _header(content: Content, record: Mapping[str, Any], facts: Facts) -> None:
     if record.get("mobius_synthetic") != 1:
         raise content.wrong(f"has version {record.get('mobius_synthetic')!r}; this reads version 1")
-    facts.run = _text(record.get("run"))
-    facts.test = _text(record.get("test"))
-    facts.tool_version = _text(record.get("tool_version"))
+    try:
+        facts.run = label(record.get("run"), "run")
+        facts.test = label(record.get("test"), "test")
+        facts.tool_version = label(record.get("tool_version"), "tool_version")
+        release = label(record.get("release"), "release")
+    except ValueError as error:
+        raise content.wrong(str(error)) from error
     facts.generated = record.get("generated") is True
-    if release := _text(record.get("release")):
+    if release:
         facts.releases.add(release)
 
 
 def _request(content: Content, record: Mapping[str, Any]) -> Request:
     try:
-        _check(record)
+        given = record["duration_ms"]
         start_ns = nanoseconds(record["start"])
-        duration = record["duration_ms"]
+        failed = _boolean(record["failed"])
+        duration = None if given is None else milliseconds(given, "duration_ms")
         status = int(record.get("status") or 0)
-        if duration is not None:
-            duration = float(duration)
-        return Request(
-            start_us=start_ns // 1000,
-            end_us=(start_ns + round((duration or 0) * 1e6)) // 1000,
-            duration_ms=duration if status else None,
-            method=str(record["method"]),
-            name=str(record["name"]),
-            status=status,
-            failed=bool(record["failed"]),
-            error=_text(record.get("error")) or "",
-            trace_id=_text(record.get("trace_id")) or "",
+        return checked(
+            Request(
+                start_us=start_ns // 1000,
+                end_us=(start_ns + round((duration or 0) * 1e6)) // 1000,
+                duration_ms=duration if status else None,
+                method=str(record["method"]),
+                name=str(record["name"]),
+                status=status,
+                failed=failed,
+                error=_text(record.get("error")),
+                trace_id=_text(record.get("trace_id")),
+            )
         )
     except KeyError as error:
         raise content.wrong(f"is no request: without {error}") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise content.wrong(f"is no request ({error})") from error
 
 
-def _check(record: Mapping[str, Any]) -> None:
-    duration = record["duration_ms"]
-    if duration is not None and (not math.isfinite(duration) or duration < 0):
-        raise ValueError(f"duration_ms is {duration}")
-    if not isinstance(record["failed"], bool):
+def _boolean(value: object) -> bool:
+    if not isinstance(value, bool):
         raise TypeError("failed is no boolean")
+    return value
 
 
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+def _text(value: object) -> str:
+    return plain_text(value) if isinstance(value, str) else ""
 
 
 LISTENER: Final = Format("mobius-listener", "locust", _read)

@@ -9,14 +9,15 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from mobius_pipeline.errors import UsageError
 from mobius_pipeline.imports.content import Content, Source
+from mobius_pipeline.imports.formats.model import milliseconds, possible_time
+from mobius_pipeline.imports.formats.reported import ReportedEndpoint, ReportedRun
 
-__all__ = ["CsvKind", "ReportedEndpoint", "ReportedRun", "complete_set", "kind_of", "read_set"]
+__all__ = ["CsvKind", "complete_set", "kind_of", "read_set"]
 
 CsvKind = Literal["stats", "stats_history", "failures", "exceptions"]
 
@@ -27,35 +28,11 @@ _HEADERS: Final[dict[CsvKind, str]] = {
     "exceptions": "Count,Message,Traceback,Nodes",
 }
 _FILE: Final = re.compile(r"(.*)_(stats|stats_history|failures|exceptions)\.csv(\.gz|\.zst)?")
+_MOST_DIGITS: Final = 12
 _SHORT: Final = (
     "Locust writes its CSV files last some time before a run ends, so they hold fewer requests than were "
     "made; --json, or mobius_instrumentation.locust.listen(), has all of them"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ReportedEndpoint:
-    """One row of stats; percentiles are the tool's own, rounded, failed requests included."""
-
-    method: str
-    name: str
-    requests: int
-    failed: int
-    p50_ms: float | None
-    p95_ms: float | None
-    p99_ms: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class ReportedRun:
-    """A run of which only the tool's own figures are known. Times are microseconds since 1970."""
-
-    endpoints: tuple[ReportedEndpoint, ...]
-    start_us: int
-    end_us: int
-    errors: tuple[dict[str, str | int], ...]
-    exceptions: int
-    warnings: tuple[str, ...]
 
 
 def kind_of(head: bytes) -> CsvKind | None:
@@ -102,7 +79,7 @@ def read_set(contents: Mapping[CsvKind, Content]) -> ReportedRun:
     endpoints, total = _stats(contents["stats"])
     start_us, end_us, last_total = _history(contents["stats_history"])
     warnings = [_SHORT]
-    counted = (sum(e.requests for e in endpoints), sum(e.failed for e in endpoints))
+    counted = (sum(e.requests or 0 for e in endpoints), sum(e.failed for e in endpoints))
     if total != counted:
         raise contents["stats"].wrong(
             f"Aggregated says {total}, the rows above it add up to {counted}"
@@ -128,6 +105,8 @@ def _stats(content: Content) -> tuple[tuple[ReportedEndpoint, ...], tuple[int, i
         if not row["Type"] and row["Name"] == "Aggregated":
             total = (requests, failed)
             continue
+        if failed > requests:
+            raise content.wrong(f"has {failed} failures of {requests} requests")
         endpoints.append(
             ReportedEndpoint(
                 row["Type"],
@@ -146,7 +125,10 @@ def _history(content: Content) -> tuple[int, int, int]:
     times: list[int] = []
     last_total = 0
     for row in _rows(content, "Timestamp", "Total Request Count"):
-        times.append(int(row["Timestamp"]) * 1_000_000)
+        try:
+            times.append(possible_time(int(row["Timestamp"]) * 1_000_000))
+        except ValueError as error:
+            raise content.wrong(str(error)) from error
         if not row["Type"] and row["Name"] == "Aggregated":
             last_total = int(row["Total Request Count"])
     if not times:
@@ -179,9 +161,10 @@ def _rows(content: Content, *numbers: str) -> Iterator[dict[str, str]]:
                 raise content.wrong(f"has {len(row)} columns, the header {len(header)}")
             named = dict(zip(header, row, strict=True))
             for column in numbers:
-                if not named.get(column, "").isdecimal():
+                text = named.get(column, "")
+                if not text.isdecimal() or len(text) > _MOST_DIGITS:
                     raise content.wrong(
-                        f"{column!r} is no whole number: {named.get(column, '')[:40]!r}"
+                        f"{column!r} is no whole number of up to {_MOST_DIGITS} digits: {text[:40]!r}"
                     )
             yield named
     except (csv.Error, UnicodeDecodeError) as error:
@@ -192,6 +175,6 @@ def _figure(content: Content, text: str | None) -> float | None:
     if text is None or text in {"", "N/A"}:
         return None
     try:
-        return float(text)
+        return milliseconds(text, "a percentile")
     except ValueError as error:
-        raise content.wrong(f"{text[:40]!r} is no number") from error
+        raise content.wrong(f"{text[:40]!r} is no latency in ms") from error

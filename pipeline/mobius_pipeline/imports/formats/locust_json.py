@@ -8,18 +8,27 @@ in every minute and the distribution is the file's own; how latency changed duri
 from __future__ import annotations
 
 import heapq
-import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from mobius_pipeline.imports.content import Content
-from mobius_pipeline.imports.formats.model import Facts, Format, Request
+from mobius_pipeline.imports.formats.model import (
+    Facts,
+    Format,
+    Request,
+    checked,
+    milliseconds,
+    possible_time,
+)
 
 __all__ = ["LOCUST_JSON", "deal"]
 
 _Cell = TypeVar("_Cell")
+_MOST_REQUESTS: Final = 10**12
+# Locust rounds to two digits, so a run of a week has some 600 latencies in 10,000 minutes.
+_MOST_PAIRS: Final = 20_000_000
 
 
 def _read(content: Content, facts: Facts) -> Iterator[Request]:
@@ -39,7 +48,7 @@ def _read(content: Content, facts: Facts) -> Iterator[Request]:
             yield from _entry(entry, facts)
         except KeyError as error:
             raise content.wrong(f"entry {number}: without {error}", line=1) from error
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
             raise content.wrong(f"entry {number} is no Locust entry ({error})", line=1) from error
     facts.warnings.append(
         "Locust gives one histogram for the whole run: change of latency within the run cannot be seen"
@@ -51,32 +60,41 @@ def _read(content: Content, facts: Facts) -> Iterator[Request]:
 def _entry(entry: Mapping[str, Any], facts: Facts) -> Iterator[Request]:
     total, failed = int(entry["num_requests"]), int(entry["num_failures"])
     histogram: list[tuple[float | None, int]] = sorted(
-        (float(ms), int(count)) for ms, count in entry["response_times"].items()
+        (milliseconds(ms, "a response time"), int(count))
+        for ms, count in entry["response_times"].items()
     )
     if without := int(entry.get("num_none_requests") or 0):
         histogram.append((None, without))
     if sum(count for _, count in histogram) != total or not 0 <= failed <= total:
-        raise ValueError(f"{entry['name']!r}: histogram and number of requests differ")
+        raise ValueError("histogram and number of requests differ")
+    if any(count < 0 for _, count in histogram) or total > _MOST_REQUESTS:
+        raise ValueError(f"a number of requests is negative, or over {_MOST_REQUESTS:,}")
     if not total:
         return
     start, end = (
-        round(float(entry[key]) * 1e6) for key in ("start_time", "last_request_timestamp")
+        possible_time(round(float(entry[key]) * 1e6))
+        for key in ("start_time", "last_request_timestamp")
     )
     facts.start_us = start if facts.start_us is None else min(facts.start_us, start)
     facts.end_us = end if facts.end_us is None else max(facts.end_us, end)
-    for ((minute, failing), ms), count in deal(
-        histogram, _cells(entry, total, failed, start)
-    ).items():
+    cells = _cells(entry, total, failed, start)
+    if len(histogram) * len(cells) > _MOST_PAIRS:
+        raise ValueError(
+            f"{len(histogram):,} latencies in {len(cells):,} minutes are more than can be dealt out"
+        )
+    for ((minute, failing), ms), count in deal(histogram, cells).items():
         begin = max(start, minute)
-        yield Request(
-            start_us=begin,
-            end_us=begin,
-            duration_ms=ms,
-            method=str(entry["method"] or ""),
-            name=str(entry["name"]),
-            status=0,
-            failed=failing,
-            requests=count,
+        yield checked(
+            Request(
+                start_us=begin,
+                end_us=begin,
+                duration_ms=ms,
+                method=str(entry["method"] or ""),
+                name=str(entry["name"]),
+                status=0,
+                failed=failing,
+                requests=count,
+            )
         )
 
 
@@ -109,19 +127,51 @@ def deal(
     """Deal the values of ``histogram`` out over ``cells``; both keep their counts exactly.
 
     Request number k of a cell of n is due at (k + 1/2) / n of the way through the sorted values, so every
-    cell gets the whole distribution to within one request (systematic sampling).
+    cell gets the whole distribution to within one request (systematic sampling). Takes time by the product of
+    values and cells, however many requests they stand for.
     """
-    due = heapq.merge(*(_due(index, size) for index, (_, size) in enumerate(cells)))
+    sizes = [size for _, size in cells]
+    total = sum(sizes)
     dealt: Counter[tuple[_Cell, float | None]] = Counter()
+    before = [0] * len(cells)
+    through = 0
     for value, count in histogram:
-        for _, index in itertools.islice(due, count):
-            dealt[cells[index][0], value] += 1
+        if not count:
+            continue
+        through = min(through + count, total)
+        after = _first_due(sizes, total, through)
+        for (cell, _), done, now in zip(cells, before, after, strict=True):
+            if now > done:
+                dealt[cell, value] += now - done
+        before = after
     return dealt
 
 
-def _due(index: int, size: int) -> Iterator[tuple[float, int]]:
-    for k in range(size):
-        yield (k + 0.5) / size, index
+def _first_due(sizes: Sequence[int], total: int, count: int) -> list[int]:
+    """How many requests of each cell are among the ``count`` that are due first; the first cell goes first of equals.
+
+    Due before ``count / total`` are, of a cell of n, n * count / total rounded to the nearest; what that is too many
+    or too few is less than one a cell, and is made up for at this boundary.
+    """
+    found = [(2 * size * count + total) // (2 * total) for size in sizes]
+    excess = sum(found) - count
+    if excess > 0:
+        latest = [
+            (-(n - 0.5) / size, -i)
+            for i, (n, size) in enumerate(zip(found, sizes, strict=True))
+            if n
+        ]
+        for _, i in heapq.nsmallest(excess, latest):
+            found[-i] -= 1
+    elif excess < 0:
+        next_due = [
+            ((n + 0.5) / size, i)
+            for i, (n, size) in enumerate(zip(found, sizes, strict=True))
+            if n < size
+        ]
+        for _, i in heapq.nsmallest(-excess, next_due):
+            found[i] += 1
+    return found
 
 
 LOCUST_JSON: Final = Format("locust-json", "locust", _read)
