@@ -12,7 +12,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --fork-st
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv up test check format bench soak lock clean
+.PHONY: help venv up test check format bench soak fuzz lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -56,12 +56,26 @@ soak: venv ## Run the long tests that `make test` leaves out
 	@sh infra/scripts/ensure_chromium.sh
 	$(BIN)/pytest -m soak --timeout 0
 
+# Atheris has a folder of its own: nothing else needs it, and it has no wheels for the newest Pythons.
+FUZZ_TARGETS ?= wire span-files result-files texts encoder engine-spans engine-results
+SECONDS ?= 60
+.fuzz/packages/.stamp: requirements/fuzz.txt | venv
+	$(UV) pip install --quiet --python $(BIN)/python --target .fuzz/packages --require-hashes -r requirements/fuzz.txt || \
+		$(BIN)/python -m pip install --quiet --target .fuzz/packages --require-hashes -r requirements/fuzz.txt
+	@touch $@
+
+fuzz: venv .fuzz/packages/.stamp ## Fuzz each target for SECONDS of CPU (docs/fuzzing.md)
+	@failed=; for target in $(FUZZ_TARGETS); do PYTHONPATH=.fuzz/packages \
+		$(BIN)/python -m tests.fuzz $$target --seconds $(SECONDS) 2>.fuzz/$$target.log || failed="$$failed $$target"; \
+		done; test -z "$$failed" || { echo "make fuzz: findings in .fuzz/TARGET/findings:$$failed" >&2; exit 1; }
+
 # runtime.txt takes its versions from dev.txt, so that what is tested is what is installed.
 lock: venv ## Resolve requirements/*.txt anew (UPGRADE=1: to the newest versions)
 	$(COMPILE) requirements/uv.in -o requirements/uv.txt
 	$(COMPILE) pyproject.toml instrumentation/pyproject.toml requirements/dev.in --all-extras -o requirements/dev.txt
 	$(COMPILE) pyproject.toml --extra all -c requirements/dev.txt -o requirements/runtime.txt
+	$(COMPILE) requirements/fuzz.in -o requirements/fuzz.txt
 
 clean: ## Remove .venv, caches and built files; data stays
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist instrumentation/dist
+	rm -rf .venv .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist instrumentation/dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
