@@ -319,10 +319,6 @@ def test_wrong_listener_lines_are_named(
 @pytest.mark.parametrize(
     ("path", "problem"),
     [
-        ("k6/plain/summary-export.json", "summary of k6"),
-        ("k6/traced/summary-export.json", "summary of k6"),
-        ("k6/plain/handle-summary.json", "summary of k6"),
-        ("k6/traced/handle-summary.json", "summary of k6"),
         ("locust/server-spans.otlp.jsonl.gz", "import spans"),
         ("locust/expected.json", "no result file"),
     ],
