@@ -174,7 +174,9 @@ def check(data: bytes) -> bool:
         format_, source = read.reader
         with Content.open(source) as opened:
             requests = 0
-            for request in itertools.islice(format_.read(opened, Facts()), 100_000):
+            for request in itertools.islice(
+                format_.read(opened, Facts(given=GIVEN, beside=read.facts.beside)), 100_000
+            ):
                 _check_request(request)
                 assert matcher.match(request.method, request.name).method is not None
                 requests += request.requests
