@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import signal
-import subprocess
-import sys
 import threading
 import urllib.error
 import urllib.parse
@@ -14,7 +11,6 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from ipaddress import IPv4Address
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -23,12 +19,10 @@ import lz4.frame  # type: ignore[import-untyped]  # ships no types
 import pytest
 import zstandard
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
+from clickhouse_connect.driver.exceptions import DatabaseError
 
-from mobius_infra.store_server.compression import choose_encoding, decompress
-from mobius_infra.store_server.statements import Insert, Statement, read_statement
+from mobius_infra.store_server.compression import decompress
 from mobius_infra.store_server.store_error import StoreError
-from tests.conftest import start_store
 
 pytestmark = pytest.mark.store
 
@@ -357,144 +351,3 @@ def test_arrow_and_streams(client: Client) -> None:
     assert table.num_rows == 1000
     with client.query_row_block_stream("SELECT number FROM numbers(200000)") as stream:
         assert sum(len(block) for block in stream) == 200_000
-
-
-@pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str, Path]]:
-    folder = tmp_path / "store"
-    process, url = start_store(
-        folder,
-        "--max-body-mb",
-        "1",
-        "--password-env",
-        "STORE_SECRET",
-        environment={"STORE_SECRET": "s3cret"},
-    )
-    yield process, url, folder
-    process.kill()
-    process.wait()
-
-
-def test_password_size_lock_and_end(own_server: tuple[subprocess.Popen[str], str, Path]) -> None:
-    process, url, folder = own_server
-    for options in ({}, {"password": "wrong"}, {"username": "other", "password": "s3cret"}):
-        with pytest.raises(ClickHouseError) as refused:
-            open_client(url, **options)
-        assert getattr(refused.value, "code", None) == 516
-    assert (
-        call(
-            url,
-            body=b"SELECT 1",
-            headers={"X-ClickHouse-User": "default", "X-ClickHouse-Key": "no"},
-        )[0]
-        == 403
-    )
-    assert (
-        call(
-            url,
-            body=b"SELECT 1",
-            headers={"X-ClickHouse-User": "default", "X-ClickHouse-Key": "s3cret"},
-        )[0]
-        == 200
-    )
-    client = open_client(url, username="default", password="s3cret")
-
-    status, text, _ = call(
-        url,
-        body=b"SELECT 1" + b" " * 1_000_001,
-        headers={"X-ClickHouse-User": "default", "X-ClickHouse-Key": "s3cret"},
-    )
-    assert (status, b"larger than 1000000 bytes" in text) == (413, True)
-
-    second = subprocess.run(
-        [sys.executable, "-m", "mobius_infra.store_server", "--path", str(folder), "--port", "0"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert second.returncode == 2
-    assert f"another store server (process {process.pid}) owns this data folder" in second.stderr
-    assert "Traceback" not in second.stderr
-    port = url.rpartition(":")[2]
-    busy = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "mobius_infra.store_server",
-            "--path",
-            str(folder / "other"),
-            "--port",
-            port,
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert busy.returncode == 2
-    assert f"127.0.0.1:{port} is taken" in busy.stderr
-
-    client.command("CREATE TABLE kept (a UInt64) ENGINE = MergeTree ORDER BY a")
-    running = threading.Thread(
-        target=client.command,
-        args=("INSERT INTO kept SELECT number + sleepEachRow(0.1) FROM numbers(10)",),
-    )
-    running.start()
-    while not open_client(url, username="default", password="s3cret").command(
-        "SELECT count() FROM system.processes WHERE query LIKE 'INSERT INTO kept%'"
-    ):
-        pass
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == 0
-    running.join()
-    again, url = start_store(folder, port=0)
-    try:
-        assert open_client(url).query("SELECT count(), uniqExact(a) FROM kept").result_rows == [
-            (10, 10)
-        ]
-    finally:
-        again.kill()
-        again.wait()
-
-
-@pytest.mark.parametrize(
-    ("body", "expected"),
-    [
-        (b"SELECT 1;", Statement("SELECT 1", reads=True)),
-        (b"/* a; b */ select ';' -- end;", Statement("/* a; b */ select ';'", reads=True)),
-        (b"(SELECT 1) FORMAT CSV", Statement("(SELECT 1) FORMAT CSV", reads=True, format="CSV")),
-        (b"CREATE TABLE format (a Int8) ENGINE = Memory", Statement("CREATE TABLE format (a Int8) ENGINE = Memory", reads=False)),
-        (b"INSERT INTO t FORMAT Native\n\n\x00;", Insert("INSERT INTO t ", "", "Native", b"\n\x00;")),
-        (b"INSERT INTO t FORMAT CSV;\r\n1", Insert("INSERT INTO t ", "", "CSV", b"1")),
-        (b"INSERT INTO t FORMAT CSV", Insert("INSERT INTO t ", "", "CSV", b"")),
-        (b'INSERT INTO `format csv` (`a;b`, "settings") FORMAT CSV\n', Insert('INSERT INTO `format csv` (`a;b`, "settings") ', "", "CSV", b"")),
-        (b"INSERT INTO t SETTINGS a = 'FORMAT X' FORMAT CSV\n1", Insert("INSERT INTO t ", "SETTINGS a = 'FORMAT X' ", "CSV", b"1")),
-        (b"INSERT INTO t VALUES (1) ", Statement("INSERT INTO t VALUES (1)", reads=False)),
-        (b"SELECT $tag$ ; $tag$", Statement("SELECT $tag$ ; $tag$", reads=True)),
-    ],
-)  # fmt: skip
-def test_statements_are_told_apart(body: bytes, expected: Statement | Insert) -> None:
-    assert read_statement(body) == expected
-
-
-@pytest.mark.parametrize(
-    "body", [b"", b" ; ", b"-- only a comment", b"SELECT 1; DROP TABLE t", b"SELECT '\xff'"]
-)
-def test_what_is_no_single_statement_is_refused(body: bytes) -> None:
-    with pytest.raises(StoreError) as refused:
-        read_statement(body)
-    assert (refused.value.code, refused.value.status) == (62, 400)
-
-
-def test_encoding_is_the_first_known_one() -> None:
-    assert choose_encoding("br, zstd;q=0.1, gzip") == "zstd"
-    assert choose_encoding("lz4;q=0, gzip") == "gzip"
-    assert choose_encoding("") == choose_encoding("identity") == ""
-
-
-def test_nothing_is_left_in_the_folder_of_temporary_files(
-    store_server: str, client: Client
-) -> None:
-    before = set(Path("/dev/shm").iterdir())
-    client.command("CREATE TABLE t (a Int32) ENGINE = Memory")
-    client.insert("t", [[1]])
-    assert set(Path("/dev/shm").iterdir()) - before == set()
