@@ -99,12 +99,10 @@ def cell_document(zone: str, cell: Cell) -> dict[str, Any]:
             name_of(q): cell.ratios[q].bounds.document() if q in cell.ratios else None
             for q in QUANTILES
         },
-        "errors": {
-            "production": errors_document(cell.production),
-            "synthetic": errors_document(cell.synthetic),
-        },
+        "errors": _errors(cell),
         "vantage": cell.vantage if cell.synthetic.requests else None,
         "verdict": cell.verdict,
+        "p99_verdict": cell.p99_verdict,
         "needs": None if cell.needs is None else cell.needs.document(),
         "note": note_of(cell) or None,
     }
@@ -126,9 +124,16 @@ def side_document(side: SideSummary) -> dict[str, Any]:
 
 
 def errors_document(side: SideSummary) -> dict[str, float | None] | None:
-    """Return the share of failed requests with its interval; None without requests."""
+    """Return the share of failed requests with Wilson's interval, requests taken as independent; None without."""
     share = wilson(side.errors, side.requests)
     return None if share is None else share.document()
+
+
+def _errors(cell: Cell) -> dict[str, Any]:
+    document = cell.errors.document()
+    if cell.synthetic.reported:  # no minutes, only the tool's own sums
+        document["synthetic"] = errors_document(cell.synthetic)
+    return document
 
 
 def note_of(cell: Cell) -> str:

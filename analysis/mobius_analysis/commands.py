@@ -1,4 +1,4 @@
-"""The commands of this part: ``correlate`` and ``schedule``. Libraries load when one of them runs."""
+"""The commands of this part: ``correlate``, ``explain`` and ``schedule``. Libraries load when one of them runs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
+from mobius_analysis.explain_commands import explain
 from mobius_pipeline.config import load_config, pick_zones
 from mobius_pipeline.errors import UsageError
 from mobius_pipeline.options import (
@@ -45,6 +46,7 @@ EnvironmentOption = Annotated[
 def register(app: typer.Typer) -> None:
     """Mount this part's commands on ``app``."""
     app.command()(correlate)
+    app.command()(explain)
     app.command()(schedule)
 
 

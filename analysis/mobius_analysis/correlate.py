@@ -10,10 +10,17 @@ import numpy as np
 import polars as pl
 
 from mobius_analysis.clusters import Clusters
+from mobius_analysis.error_rates import (
+    ErrorComparison,
+    compare_errors,
+    failures_of,
+    judge_errors,
+)
 from mobius_analysis.intervals import Bounds, Estimate, estimate
 from mobius_analysis.ratio import MARGIN, Ratio, ratio, shared_correlation
 from mobius_analysis.reported import Reported
 from mobius_analysis.rollup import CELL, Window, clusters_of
+from mobius_analysis.tail import judge_tails
 from mobius_analysis.verdicts import (
     HEADLINE,
     QUANTILES,
@@ -76,6 +83,8 @@ class Cell:
     verdict: Verdict
     needs: Needs | None
     family: int
+    errors: ErrorComparison
+    p99_verdict: Verdict | None = None
 
     @property
     def subject(self) -> tuple[str, str, str, str]:
@@ -136,7 +145,8 @@ def _measure(
     test = rows.filter(pl.col("source") == "synthetic")
     vantage = pick_vantage(test)
     production, y = summarise(real)
-    synthetic, x = summarise(test.filter(pl.col("vantage") == vantage))
+    seen = test.filter(pl.col("vantage") == vantage)
+    synthetic, x = summarise(seen)
     if test.is_empty() and reported is not None:
         synthetic = _as_reported(reported)
     return Cell(
@@ -154,6 +164,7 @@ def _measure(
         verdict="inconclusive",
         needs=None,
         family=0,
+        errors=compare_errors(failures_of(real), failures_of(seen)),
     )
 
 
@@ -236,6 +247,8 @@ def _judge_family(cells: Sequence[Cell], margin: float) -> Iterator[Cell]:
     kept: dict[int, dict[float, bool]] = {}
     for (i, q), survives in zip(members, survived, strict=True):
         kept.setdefault(i, {})[q] = survives
+    failing = judge_errors([cell.errors for cell in cells], margin)
+    tails = judge_tails([cell.ratios for cell in cells], margin)
     for i, cell in enumerate(cells):
         verdict = judge(
             {q: r for q, r in cell.ratios.items() if q in HEADLINE},
@@ -244,7 +257,14 @@ def _judge_family(cells: Sequence[Cell], margin: float) -> Iterator[Cell]:
             synthetic_requests=cell.synthetic.requests,
             margin=margin,
         )
-        judged = replace(cell, kept=kept.get(i, {}), verdict=verdict, family=len(members))
+        judged = replace(
+            cell,
+            kept=kept.get(i, {}),
+            verdict=verdict,
+            family=len(members),
+            errors=replace(cell.errors, verdict=failing[i]),
+            p99_verdict=tails[i],
+        )
         yield replace(judged, needs=_needs(judged, margin)) if verdict == "inconclusive" else judged
 
 

@@ -47,6 +47,8 @@ SELECT
     sum(r.requests) AS requests,
     sum(r.errors) AS errors,
     sum(r.weight) AS weight,
+    sum(r.weight_squared) AS weight_squared,
+    sum(r.error_weight) AS error_weight,
     sumIf(r.requests, {answered}) AS answered,
     sumIf(r.weight_squared, {answered}) AS squared,
     sumMapIf(r.buckets, {answered}) AS histogram,
@@ -116,7 +118,7 @@ def load_rollup(
     """Load the series of one window, a row per minute and series, sorted by series and minute.
 
     Columns: those of ``SERIES`` and ``extra``; ``minute`` (since the epoch); ``requests`` and ``errors``
-    (measured ones), ``weight`` (what the requests stand for); of answered requests without a server
+    (measured ones), ``weight`` and ``error_weight`` (what they stand for), ``weight_squared``; of answered requests without a server
     error ``answered`` (measured), ``squared`` (sum of squared weights), ``buckets`` and ``weights`` (lists).
 
     Raises

@@ -112,8 +112,11 @@ def test_the_document_has_the_promised_shape(settled: Shop) -> None:
         "synthetic": side,
         "suspected": {"requests": None},
         "ratio": {"p50": interval, "p95": interval, "p99": interval},
-        "errors": {"production": interval, "synthetic": interval},
-        **dict.fromkeys(("vantage", "verdict", "needs", "note")),
+        "errors": {
+            **dict.fromkeys(("production", "synthetic", "difference", "ratio"), interval),
+            "verdict": None,
+        },
+        **dict.fromkeys(("vantage", "verdict", "p99_verdict", "needs", "note")),
     }
     assert (cell["window_start"], cell["window_end"]) == (
         "2026-03-01T00:00:00Z",
