@@ -123,6 +123,14 @@ def synthetic(
             "--requests", min=1, help="How many requests were made.", rich_help_panel=_UNSAID
         ),
     ] = None,
+    generator: Annotated[
+        str | None,
+        typer.Option(
+            "--generator",
+            help="Service whose client spans are the test's requests.",
+            rich_help_panel=_UNSAID,
+        ),
+    ] = None,
     load: Annotated[
         str | None,
         typer.Option(
@@ -155,7 +163,13 @@ def synthetic(
         run=run,
         rules=rules,
         given=given_of(
-            started=started, url=url, method=method, name=name, target=target, requests=requests
+            started=started,
+            url=url,
+            method=method,
+            name=name,
+            target=target,
+            requests=requests,
+            generator=generator,
         ),
         load=load,
     )

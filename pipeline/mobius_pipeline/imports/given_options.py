@@ -20,6 +20,7 @@ def given_of(
     name: str | None,
     target: str | None,
     requests: int | None,
+    generator: str | None,
 ) -> Given:
     """Read the options; ``started`` is ISO 8601, to the microsecond.
 
@@ -42,4 +43,5 @@ def given_of(
         name=name,
         target=target,
         requests=requests,
+        generator=generator,
     )

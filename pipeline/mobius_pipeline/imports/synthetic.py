@@ -134,7 +134,7 @@ def _check_texts(wanted: _Wanted, given: Given, load: str | None) -> None:
         value = getattr(wanted, option)
         if value is not None and not _TEXT.fullmatch(value):
             raise UsageError("must be 1 to 200 printable characters", field=f"--{option}")
-    for option in ("url", "name", "target"):
+    for option in ("url", "name", "target", "generator"):
         value = getattr(given, option)
         if value is not None and not (value.isprintable() and 0 < len(value) <= _LONGEST_URL):
             problem = f"must be 1 to {_LONGEST_URL:,} printable characters"
@@ -281,6 +281,7 @@ def _store(
         service=result.service or "",
         release=result.release or "",
         environment=result.environment or "",
+        vantage=read.facts.vantage,
     )
     if read.reader is not None:
         insert_requests(client, run, read_again(read), matches)

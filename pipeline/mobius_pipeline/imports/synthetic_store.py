@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from clickhouse_connect.driver.client import Client
 
-from mobius_pipeline.imports.formats.model import Request
+from mobius_pipeline.imports.formats.model import Request, Vantage
 from mobius_pipeline.imports.routes import Match, Template, clean_name
 from mobius_pipeline.imports.synthetic_result import SyntheticImport
 from mobius_pipeline.imports.tally import Name
@@ -30,7 +30,7 @@ _LONGEST_ERROR: Final = 200
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _RESULT_COLUMNS: Final = [
     "run", "start", "duration_ms", "requests", "region", "service", "release", "environment",
-    "method", "route", "name", "status", "failed", "error", "trace_id",
+    "method", "route", "name", "status", "failed", "error", "trace_id", "vantage",
 ]  # fmt: skip
 
 
@@ -44,6 +44,7 @@ class Run:
     service: str
     release: str
     environment: str
+    vantage: Vantage = "client"
 
 
 def templates(client: Client, service: str | None) -> list[Template]:
@@ -126,6 +127,7 @@ def _row(
         request.failed,
         request.error[:_LONGEST_ERROR],
         request.trace_id,
+        run.vantage,
     ]
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["METHODS", "Given", "Option"]
 
-Option = Literal["started", "url", "method", "name", "target", "requests"]
+Option = Literal["started", "url", "method", "name", "target", "requests", "generator"]
 METHODS: Final = "GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS|TRACE|CONNECT|QUERY"
 _PREFIXED: Final = re.compile(rf"({METHODS})\s+(\S.*)", re.IGNORECASE)
 _WHAT: Final[dict[Option, str]] = {
@@ -21,6 +21,7 @@ _WHAT: Final[dict[Option, str]] = {
     "method": "by which method (--method)",
     "target": "of which target (--target)",
     "requests": "how many requests were made (--requests, or the text that the tool printed beside it)",
+    "generator": "which service sent the requests (--generator)",
 }
 
 
@@ -34,6 +35,7 @@ class Given:
     name: str | None = None
     target: str | None = None
     requests: int | None = None
+    generator: str | None = None
 
     def options(self) -> frozenset[Option]:
         """Return the options that were given."""

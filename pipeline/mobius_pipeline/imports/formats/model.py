@@ -20,6 +20,7 @@ __all__ = [
     "LoadModel",
     "Percentiles",
     "Request",
+    "Vantage",
     "checked",
     "label",
     "milliseconds",
@@ -58,6 +59,10 @@ class Request(NamedTuple):
     requests: int = 1
 
 
+Vantage = Literal["client", "server"]
+"""Who saw the requests of a run: who sent them, or who answered them."""
+
+
 @dataclass(slots=True)
 class Facts:
     """What a file says of its run; complete when every request of it was read.
@@ -72,6 +77,7 @@ class Facts:
     releases: set[str] = field(default_factory=set)
     percentiles: Percentiles = "answered"
     generated: bool = False
+    vantage: Vantage = "client"
     start_us: int | None = None
     end_us: int | None = None
     warnings: list[str] = field(default_factory=list)

@@ -40,6 +40,13 @@ from mobius_pipeline.imports.formats.locust_csv import CsvKind, kind_of
 from mobius_pipeline.imports.formats.locust_json import LOCUST_JSON
 from mobius_pipeline.imports.formats.model import Format
 from mobius_pipeline.imports.formats.oha import OHA_CSV, OHA_JSON, is_oha_csv, is_oha_json
+from mobius_pipeline.imports.formats.otlp_spans import OTLP_SPANS, is_otlp_spans
+from mobius_pipeline.imports.formats.plain import (
+    PLAIN_CSV,
+    PLAIN_JSON,
+    is_plain_csv,
+    is_plain_json,
+)
 from mobius_pipeline.imports.formats.reported import ReportFormat
 from mobius_pipeline.imports.formats.vegeta import (
     VEGETA_CSV,
@@ -103,16 +110,15 @@ _SIGNS: Final[tuple[tuple[Format | ReportFormat, Callable[[bytes], bool]], ...]]
     (OHA_CSV, is_oha_csv),
     (K6_SUMMARY, is_k6_summary),
     (VEGETA_REPORT, is_vegeta_report),
+    (PLAIN_CSV, is_plain_csv),
+    (PLAIN_JSON, is_plain_json),
+    (OTLP_SPANS, is_otlp_spans),
 )
 LOCUST_CSV: Final = "locust-csv"
 FORMATS: Final = (*(known.name for known, _ in _SIGNS), LOCUST_CSV)
 
 # What is no result of requests, and what to take in its place.
 _OTHERS: Final = (
-    (
-        re.compile(rb'\s*\{\s*"(resourceSpans|resource_spans)"'),
-        "holds spans: use `mobius-rum import spans`",
-    ),
     (
         re.compile(rb"starting benchmark\.\.\."),
         "is what h2load prints, which has no percentiles: run h2load with --log-file",
@@ -127,8 +133,8 @@ _OTHERS: Final = (
     ),
 )
 _KNOWN: Final = (
-    f"known formats: {', '.join(FORMATS)}. From any other tool, write one request a line as CSV or JSON with "
-    "start, duration_ms, method, name and status: see docs/importing.md"
+    f"known formats: {', '.join(FORMATS)}. From any other tool, write one request a line as CSV with a header or as "
+    "JSON, with start, duration_ms, method, name and status (plain-csv, plain-json): see docs/importing.md"
 )
 
 
