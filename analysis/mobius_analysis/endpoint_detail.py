@@ -12,6 +12,7 @@ import polars as pl
 from mobius_analysis.cells import CorrelationResult, cell_document, load_cells
 from mobius_analysis.clusters import Clusters
 from mobius_analysis.correlate import Cell
+from mobius_analysis.explain import Traces, explain, load_traces
 from mobius_analysis.histogram import bucket_bounds
 from mobius_analysis.load_model import load_runs, loads_document
 from mobius_analysis.ratio import MARGIN
@@ -35,13 +36,16 @@ class Evidence:
     Attributes
     ----------
     rows
-        Rows of ``load_rollup`` of this endpoint alone.
+        Rows of ``load_rollup`` of this endpoint alone, with ``version``.
     runs
         Imported test runs, of :func:`mobius_analysis.load_model.load_runs`.
+    traces
+        What raw spans tell; None where they were not read.
     """
 
     rows: pl.DataFrame
     runs: Sequence[dict[str, Any]] = ()
+    traces: Traces | None = None
 
 
 def load_detail(
@@ -84,7 +88,12 @@ def load_detail(
             f"{subject.method} {subject.route} of {subject.service} in {subject.region}"
             " had neither users nor tests in this time"
         )
-    evidence = Evidence(load_rollup(client, window, subject), load_runs(client, window, subject))
+    tested = cell.production.requests and cell.synthetic.requests
+    evidence = Evidence(
+        load_rollup(client, window, subject, extra=("version",)),
+        load_runs(client, window, subject),
+        load_traces(client, window, subject) if tested else None,
+    )
     return detail_document(result.zone, cell, evidence, margin=margin)
 
 
@@ -92,7 +101,9 @@ def detail_document(
     zone: str, cell: Cell, evidence: Evidence, *, margin: float = MARGIN
 ) -> dict[str, Any]:
     """Return the document of one endpoint, as described in docs/verdicts.md; pure."""
-    production, synthetic = sides_of(cell, evidence.rows)
+    real, test = sides_of(cell, evidence.rows)
+    production, synthetic = clusters_of(real), clusters_of(test)
+    explanations, segments = explain(real, test, evidence.traces)
     return {
         "cell": cell_document(zone, cell),
         "match": {"by": "none"},
@@ -101,18 +112,18 @@ def detail_document(
             "production": distribution_document(production),
             "synthetic": distribution_document(synthetic),
         },
-        "explanations": None,
-        "segments": None,
+        "explanations": explanations,
+        "segments": segments,
         "split": None,
         "load": loads_document(evidence.runs),
     }
 
 
-def sides_of(cell: Cell, rows: pl.DataFrame) -> tuple[Clusters | None, Clusters | None]:
-    """Clusters of production and of the test, as the cell compares them."""
+def sides_of(cell: Cell, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows of production and of the test, as the cell compares them."""
     real = rows.filter((pl.col("source") == "real") & (pl.col("vantage") == "server"))
     test = rows.filter((pl.col("source") == "synthetic") & (pl.col("vantage") == cell.vantage))
-    return clusters_of(real), clusters_of(test)
+    return real, test
 
 
 def distribution_document(side: Clusters | None) -> list[dict[str, float]]:

@@ -11,6 +11,7 @@ from rich.table import Table
 __all__ = ["print_detail"]
 
 _FILE_WIDTH: Final = 140
+_LISTED: Final = 6
 _ERROR_WORDS: Final = {
     "more": "users meet more failures than the test",
     "less": "users meet fewer failures than the test",
@@ -37,6 +38,13 @@ def print_detail(document: dict[str, Any], console: Console | None = None) -> No
     out.print(_shift_table(document["shift"]))
     out.print(document["shift"]["text"], markup=False)
     out.print(_errors(cell["errors"]), markup=False)
+    for name, found in document["explanations"].items():
+        if name == "sample":
+            continue
+        out.print(f"why, at {name}: {found['text']}", markup=False)
+        for one in found["ranked"][1:_LISTED]:
+            if one["holds"]:
+                out.print(f"  also: {one['text']}", markup=False)
     if document["load"]["text"]:
         out.print(document["load"]["text"], markup=False)
 
