@@ -15,12 +15,17 @@ from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from mobius_instrumentation.zones import Hub, Zone
 
 if TYPE_CHECKING:
     from mobius_infra.kafka_broker import KafkaBroker
     from tests.secured import SecuredKafka
+
+# A shared machine stands still now and then: a slow example is no wrong one.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 # Runs a test on the embedded broker and on a real Apache Kafka; for whatever uses the fixture ``broker``,
 # be it through ``zone_factory``. The first use of Kafka on a machine fetches it, which may take minutes.

@@ -201,18 +201,30 @@ def _away(zone: Zone | Hub, error: Exception) -> DependencyError:
             cert=f"{begin}CERT_FILE",
             host=f"name it in {begin}SERVER_NAME",
         )
+    elif zone.clickhouse.startswith("https://") and _dropped(error):
+        # A server that wants a certificate of ours may close before its refusal has been read.
+        remedy = f"it closed the connection: does it want a certificate of ours ({prefix(zone.name, 'CLICKHOUSE')}CERT_FILE)?"
     return DependencyError(
         f"the store of zone {zone.name}", zone.clickhouse, reason=reason, remedy=remedy
     )
 
 
-def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
+def _tls_error(error: BaseException) -> ssl.SSLError | None:
     """Return what TLS said, from somewhere below the client's error."""
-    while error is not None and not isinstance(error, ssl.SSLError):
+    return next((each for each in _chain(error) if isinstance(each, ssl.SSLError)), None)
+
+
+def _dropped(error: BaseException) -> bool:
+    """Whether the other side closed the connection, without a word in TLS."""
+    return any(isinstance(each, (ConnectionResetError, BrokenPipeError)) for each in _chain(error))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
         # urllib3 keeps the error below in `reason` or as its only argument.
         below = (getattr(error, "reason", None), *error.args, error.__cause__, error.__context__)
         error = next((each for each in below if isinstance(each, Exception)), None)
-    return error
 
 
 def _line(error: Exception) -> str:

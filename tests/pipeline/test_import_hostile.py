@@ -255,6 +255,11 @@ def test_dealing_is_that_of_every_request_by_itself(sizes: list[int], data: st.D
     assert deal(histogram, cells) == one_by_one(histogram, cells)
 
 
+def test_dealing_gives_one_cell_several_of_those_that_rounding_left_out() -> None:
+    cells = [(str(index), size) for index, size in enumerate([1, 1, 1, 1, 1, 8])]
+    assert deal([(0.0, 4), (1.0, 9)], cells) == one_by_one([(0.0, 4), (1.0, 9)], cells)
+
+
 def test_dealing_takes_time_by_cells_and_not_by_requests() -> None:
     many = 10**12
     dealt = deal([(1.0, many), (2.0, many)], [("a", many), ("b", many // 2), ("c", many // 2)])

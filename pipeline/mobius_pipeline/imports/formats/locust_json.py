@@ -150,28 +150,39 @@ def deal(
 def _first_due(sizes: Sequence[int], total: int, count: int) -> list[int]:
     """How many requests of each cell are among the ``count`` that are due first; the first cell goes first of equals.
 
-    Due before ``count / total`` are, of a cell of n, n * count / total rounded to the nearest; what that is too many
-    or too few is less than one a cell, and is made up for at this boundary.
+    Due before ``count / total`` are, of a cell of n, n * count / total rounded to the nearest. All cells together, that
+    is too many or too few by less than the number of cells; it is made up for at this boundary, by what is due last
+    of those, or first of the others.
     """
     found = [(2 * size * count + total) // (2 * total) for size in sizes]
     excess = sum(found) - count
-    if excess > 0:
-        latest = [
-            (-(n - 0.5) / size, -i)
-            for i, (n, size) in enumerate(zip(found, sizes, strict=True))
-            if n
-        ]
-        for _, i in heapq.nsmallest(excess, latest):
-            found[-i] -= 1
-    elif excess < 0:
-        next_due = [
-            ((n + 0.5) / size, i)
-            for i, (n, size) in enumerate(zip(found, sizes, strict=True))
-            if n < size
-        ]
-        for _, i in heapq.nsmallest(-excess, next_due):
-            found[i] += 1
+    heap = [
+        _latest(n, size, i) if excess > 0 else _next(n, size, i)
+        for i, (n, size) in enumerate(zip(found, sizes, strict=True))
+        if (n if excess > 0 else n < size)
+    ]
+    heapq.heapify(heap)
+    # One cell may have several of them: after each its next one takes part.
+    for _ in range(abs(excess)):
+        i = abs(heap[0][1])
+        found[i] += -1 if excess > 0 else 1
+        if excess > 0 and found[i]:
+            heapq.heapreplace(heap, _latest(found[i], sizes[i], i))
+        elif excess < 0 and found[i] < sizes[i]:
+            heapq.heapreplace(heap, _next(found[i], sizes[i], i))
+        else:
+            heapq.heappop(heap)
     return found
+
+
+def _latest(taken: int, size: int, index: int) -> tuple[float, int]:
+    """When the last request of a cell that is taken was due, so that the latest of all cells is the least."""
+    return -(taken - 0.5) / size, -index
+
+
+def _next(taken: int, size: int, index: int) -> tuple[float, int]:
+    """When the next request of a cell is due."""
+    return (taken + 0.5) / size, index
 
 
 LOCUST_JSON: Final = Format("locust-json", "locust", _read)
