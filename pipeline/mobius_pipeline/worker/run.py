@@ -88,6 +88,7 @@ def _run(zone: Zone, stop: threading.Event, chosen: WorkerOptions, health: Healt
                     what=error.what,
                     where=error.where,
                     reason=error.reason,
+                    remedy=error.remedy,
                 )
             backoff.wait()
 
