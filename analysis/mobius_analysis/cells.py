@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from mobius_analysis.correlate import Cell, SideSummary, correlate, name_ratio
-from mobius_analysis.intervals import wilson
+from mobius_analysis.intervals import Estimate, wilson
 from mobius_analysis.ratio import MARGIN
 from mobius_analysis.reported import load_reported
 from mobius_analysis.rollup import Only, Window, load_rollup
@@ -156,15 +156,22 @@ def _notes(cell: Cell) -> Iterable[str]:
     sides = (("production", cell.production), ("synthetic", cell.synthetic))
     for name, side in sides:
         estimates = {q: found for q in HEADLINE if (found := side.estimate(q)) is not None}
-        if any(found.drift for found in estimates.values()):
-            yield f"window too short for the drift in {name}"
-        if any(found.independent for found in estimates.values()):
-            yield f"only {side.minutes} min of {name}: its requests are taken as independent"
+        yield from _note_minutes(name, side, estimates.values())
         if side.sampled:
             yield f"{name} is sampled: {side.requests:,} requests stand for {side.weight:,.0f}"
         short = [name_of(q) for q, found in estimates.items() if found.bounds.low is None]
         if short and not side.reported:
             yield f"not enough {name} data for an interval of {' and '.join(short)}"
+
+
+def _note_minutes(name: str, side: SideSummary, estimates: Collection[Estimate]) -> Iterable[str]:
+    """What the window's minutes cannot tell."""
+    if any(found.drift for found in estimates):
+        yield f"window too short for the drift in {name}"
+    if any(found.short for found in estimates):
+        yield f"only {side.minutes} min of {name}: correlation between minutes hardly shows in so few"
+    if any(found.independent for found in estimates):
+        yield f"only {side.minutes} min of {name}: its requests are taken as independent"
 
 
 def coverage_document(pairs: Sequence[tuple[str, Cell]]) -> dict[str, Any]:

@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr, ndtri, stdtrit
 
-from mobius_analysis.clusters import Clusters, ewc_count, ewc_terms, lag_one, long_run_variance
+from mobius_analysis.clusters import (
+    Clusters,
+    ewc_count,
+    lag_one,
+    long_run_variance,
+    strongest_correlation,
+)
 from mobius_analysis.histogram import HALF_BUCKET
 
 __all__ = [
@@ -31,8 +37,8 @@ CONFIDENCE: Final = 0.95
 EQUIVALENCE_CONFIDENCE: Final = 0.90
 _FEW_MINUTES: Final = 20
 _LEAST_MINUTES: Final = 4
+_SHORT_MINUTES: Final = 30
 _FEW_IN_TAIL: Final = 30
-_DRIFT: Final = 0.85
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +68,20 @@ class Estimate:
     inner
         The same with the 90 % interval, for the two one-sided tests of equivalence.
     terms
-        EWC terms' source: Woodruff's z per minute, shape (T,).
+        Woodruff's z per minute, of which the variance is made, shape (T,).
+    rho
+        Correlation of neighbouring z by which they were prewhitened, 0 <= rho < 1.
     variance
         Long-run variance of the sum of z; None where minutes were too few for one.
     drift
-        True where neighbouring minutes are so alike that the window is too short for its drift.
+        True where neighbouring minutes' load is so alike that the window is too short for its drift.
     missing
         Requests still missing for an interval at all; 0 where there is one.
     independent
         True where minutes were too few, so that requests were taken as independent.
+    short
+        True where minutes were enough for a variance, but so few that strong correlation between
+        neighbours hardly shows in them (fewer than 30).
     """
 
     bounds: Bounds
@@ -80,6 +91,8 @@ class Estimate:
     drift: bool
     missing: int
     independent: bool
+    short: bool = False
+    rho: float = 0.0
 
 
 @lru_cache(maxsize=256)
@@ -117,7 +130,7 @@ def estimate(clusters: Clusters, q: float) -> Estimate:
 
     Steps
     -----
-    1. Long-run variance of Woodruff's z by EWC, from 4 minutes on.
+    1. Long-run variance of Woodruff's z by prewhitened EWC, from 4 minutes on.
     2. The weighted ECDF is inverted at q -+ t se.
     3. Few minutes (< 20), or few requests beyond the quantile (< 30 effective ones): also the exact
        order-statistic interval; the wider one counts.
@@ -127,7 +140,9 @@ def estimate(clusters: Clusters, q: float) -> Estimate:
     value = clusters.quantile(q)
     z = clusters.deviations(q)
     # 1.
-    variance = long_run_variance(ewc_terms(z), T) if T >= _LEAST_MINUTES else None
+    strongest = strongest_correlation(T)
+    rho = min(max(lag_one(z), 0.0), strongest)
+    variance = long_run_variance(z, rho) if T >= _LEAST_MINUTES else None
     outer = _levels(clusters, q, CONFIDENCE, variance)
     inner = _levels(clusters, q, EQUIVALENCE_CONFIDENCE, variance)
     if outer is not None and inner is not None:
@@ -141,9 +156,11 @@ def estimate(clusters: Clusters, q: float) -> Estimate:
         inner=_bounds(clusters, value, inner),
         z=z,
         variance=variance,
-        drift=T >= _FEW_MINUTES and lag_one(z) > _DRIFT,
+        drift=T >= _FEW_MINUTES and lag_one(z, clusters.noise(q)) > strongest,
         missing=missing,
         independent=variance is None,
+        short=_LEAST_MINUTES <= T < _SHORT_MINUTES,
+        rho=rho,
     )
 
 
@@ -180,10 +197,13 @@ def _effective(clusters: Clusters, q: float, margin: float, confidence: float) -
 
 
 def _missing(clusters: Clusters, q: float, variance: float | None) -> int:
-    """Requests still missing for an interval, at the share of independent information that requests carry here."""
+    """Requests still missing for an interval, at the share of independent information that requests carry here.
+
+    Below the least number for independent ones nobody can tell yet how dependent they are.
+    """
     real = clusters.effective
     yielded = 1.0
-    if variance is not None and variance > 0:
+    if variance is not None and variance > 0 and real >= least_requests(q):
         yielded = min(1.0, q * (1 - q) * clusters.weight**2 / variance / real)
     return max(1, ceil((least_requests(q) - yielded * real) / yielded))
 

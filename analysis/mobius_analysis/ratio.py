@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from mobius_analysis.clusters import Clusters, ewc_terms
+from mobius_analysis.clusters import Clusters, ewc_terms, long_run_variance
 from mobius_analysis.histogram import HALF_BUCKET
 from mobius_analysis.intervals import CONFIDENCE, Bounds, Estimate
 
@@ -122,12 +122,14 @@ def shared_correlation(
     T = len(in_y)
     if T < _FEW_COMMON_MINUTES:
         return 0.0
-    a, b = ewc_terms(y_estimate.z[in_y]), ewc_terms(x_estimate.z[in_x])
+    z_y, z_x = y_estimate.z[in_y], x_estimate.z[in_x]
+    a, b = ewc_terms(z_y), ewc_terms(z_x)
     size = sqrt(float(a @ a) * float(b @ b))
     whole = sqrt(y_estimate.variance * x_estimate.variance)
     if size <= 0 or whole <= 0 or len(a) < 4:
         return 0.0
     found = min(max(float(a @ b) / size, -0.999), 0.999)
     drawn = max(0.0, abs(np.arctanh(found)) - _ONE_SIDED / sqrt(len(a) - 2))
-    share = min(1.0, T * size / len(a) / whole)
+    common = long_run_variance(z_y, y_estimate.rho) * long_run_variance(z_x, x_estimate.rho)
+    share = min(1.0, sqrt(common) / whole)
     return float(np.copysign(np.tanh(drawn), found)) * share

@@ -85,7 +85,48 @@ def test_ewc_terms_are_the_cosine_sums_of_the_paper() -> None:
         np.sqrt(2 / 60) * np.sum(np.cos(np.pi * j * (t - 0.5) / 60) * z) for j in range(1, 7)
     ]
     assert ewc_terms(z) == pytest.approx(by_hand)
-    assert long_run_variance(ewc_terms(z), 60) == pytest.approx(60 / 6 * np.sum(np.square(by_hand)))
+
+
+def test_minutes_that_do_not_follow_one_another_have_the_variance_of_the_paper() -> None:
+    z = np.tile([1.0, -1.0], 30)
+    assert long_run_variance(z, 0.0) == pytest.approx(60 / 6 * np.sum(np.square(ewc_terms(z))))
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.5, 0.8])
+def test_the_long_run_variance_is_that_of_the_process(phi: float) -> None:
+    # The sum of T minutes of AR(1) with deviation 1 varies by about T (1 + phi) / (1 - phi).
+    rng = np.random.default_rng(3)
+    T = 360
+    found = []
+    for _ in range(300):
+        z = drifting_load(rng, T, phi, 1.0)
+        z -= z.mean()
+        found.append(long_run_variance(z, max(lag_one(z), 0.0)) / T)
+    assert np.median(found) == pytest.approx((1 + phi) / (1 - phi), rel=0.1)
+
+
+def test_the_correlation_of_neighbours_is_that_of_the_process() -> None:
+    rng = np.random.default_rng(5)
+    found = []
+    for _ in range(400):
+        z = drifting_load(rng, 40, 0.6, 1.0)
+        found.append(lag_one(z - z.mean()))
+    # Without the correction the mean would be 0.6 - (1 + 1.8) / 40 = 0.53.
+    assert np.mean(found) == pytest.approx(0.6, abs=0.03)
+
+
+def test_the_chance_of_requests_does_not_hide_the_correlation_of_minutes() -> None:
+    rng = np.random.default_rng(6)
+    seen, corrected = [], []
+    for _ in range(200):
+        z = drifting_load(rng, 360, 0.8, 1.0) + 0.8 * rng.standard_normal(360)
+        z -= z.mean()
+        seen.append(lag_one(z))
+        corrected.append(lag_one(z, 360 * 0.8**2))
+    assert np.mean(seen) < 0.55
+    assert np.mean(corrected) == pytest.approx(0.8, abs=0.04)
+    # However much noise is expected, no more than half of what there is counts as noise.
+    assert lag_one(z, 1e9) == pytest.approx(2 * lag_one(z))
 
 
 def test_deviations_of_minutes_sum_to_nothing_and_follow_the_minutes() -> None:
