@@ -31,6 +31,7 @@ FROM latency_minute AS r
 WHERE r.minute >= {since:DateTime('UTC')} AND r.minute < {until:DateTime('UTC')}
   AND r.source = 'real' AND r.vantage = 'server' AND r.version != ''
 GROUP BY service, region, environment, version, minute
+HAVING sum(r.requests) > 0
 ORDER BY service, region, environment, minute, version
 """
 

@@ -51,7 +51,8 @@ SELECT
     sum(r.error_weight) AS error_weight,
     sumIf(r.requests, {answered}) AS answered,
     sumIf(r.weight_squared, {answered}) AS squared,
-    sumMapIf(r.buckets, {answered}) AS histogram,
+    -- A request weighs at least 1; what corrections leave of a bucket that they emptied is rounding.
+    mapFilter((b, w) -> w > 0.5, sumMapIf(r.buckets, {answered})) AS histogram,
     mapKeys(histogram) AS buckets,
     mapValues(histogram) AS weights
 FROM latency_minute AS r
@@ -64,6 +65,7 @@ WHERE r.minute >= {{since:DateTime('UTC')}} AND r.minute < {{until:DateTime('UTC
   AND ({{environment:String}} = '' OR r.environment = {{environment:String}}
        OR (r.source = 'synthetic' AND r.environment = ''))
 GROUP BY minute, {keys}
+HAVING requests > 0
 ORDER BY {keys}, minute
 """
 

@@ -26,6 +26,10 @@ Failpoint = Literal[
     "after_insert",  # the store has the range, the ledger does not know that it does
     "while_revoking",  # a partition's open batch is abandoned, its lease not yet given back
     "during_migration",  # between two statements of a migration
+    "before_join_claim",  # what a join moves is known, and nothing of it is written
+    "after_join_claim",  # a batch of moved spans is claimed, the rollup has nothing of it
+    "before_correction",  # a month of a batch is read, and not yet in the rollup
+    "after_correction",  # the rollup has a month of a batch
 ]
 _SIGNALS: Final = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 _FORM: Final = re.compile(r"(?P<name>\w+)(?::(?P<visit>[1-9]\d{0,8}))?=(?P<what>\w+)")

@@ -16,6 +16,7 @@ from mobius_pipeline.options import ConfigOption, JsonOption, print_json
 if TYPE_CHECKING:
     from mobius_pipeline.imports.spans import SpanImport
     from mobius_pipeline.imports.synthetic import SyntheticImport
+    from mobius_pipeline.joining.join import RunJoin
 
 __all__ = ["register"]
 
@@ -131,6 +132,13 @@ def synthetic(
             rich_help_panel=_UNSAID,
         ),
     ] = None,
+    join: Annotated[
+        bool,
+        typer.Option(
+            "--join/--no-join",
+            help="Count the server spans that the file names by trace id as the test's, not as production's.",
+        ),
+    ] = True,
     load: Annotated[
         str | None,
         typer.Option(
@@ -150,9 +158,11 @@ def synthetic(
     from mobius_pipeline.imports.given_options import given_of
     from mobius_pipeline.imports.spans import zone_of_region
     from mobius_pipeline.imports.synthetic import import_synthetic
+    from mobius_pipeline.joining.after_import import join_imported
 
+    zone = zone_of_region(load_config(config), region)
     result = import_synthetic(
-        zone_of_region(load_config(config), region),
+        zone,
         files,
         region=region,
         test=test,
@@ -173,10 +183,11 @@ def synthetic(
         ),
         load=load,
     )
+    joined = join_imported(zone, result.run, wanted=join)
     if json:
-        print_json(result.document())
+        print_json(result.document() | {"join": joined.document()})
     else:
-        sys.stdout.write(_synthetic_text(result))
+        sys.stdout.write(_synthetic_text(result) + join_line(joined))
 
 
 def _synthetic_text(result: SyntheticImport) -> str:
@@ -198,6 +209,22 @@ def _synthetic_text(result: SyntheticImport) -> str:
     lines += _load_lines(result)
     lines += [f"note: {warning}" for warning in result.warnings]
     return "\n".join(lines) + "\n"
+
+
+def join_line(joined: RunJoin) -> str:
+    """Say in a line what the join of a run found; nothing where no request names a trace."""
+    if not joined.with_id:
+        return ""
+    share = joined.document()["join_rate"]
+    text = f"joined by trace: {joined.joined:,} of {joined.with_id:,} requests with an id ({share:.1%})"
+    text += (
+        f", of {joined.requests:,} in all; {joined.moved_spans:,} server spans count as this run's"
+    )
+    if joined.refused:
+        text += " (its spans stay where they are, as was said)"
+    if joined.contradicted:
+        text += f"; {joined.contradicted:,} requests name traces of another time, method or status"
+    return text + "\n"
 
 
 def _load_lines(result: SyntheticImport) -> list[str]:

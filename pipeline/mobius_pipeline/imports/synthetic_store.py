@@ -30,7 +30,7 @@ _LONGEST_ERROR: Final = 200
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _RESULT_COLUMNS: Final = [
     "run", "start", "duration_ms", "requests", "region", "service", "release", "environment",
-    "method", "route", "name", "status", "failed", "error", "trace_id", "vantage",
+    "method", "route", "name", "status", "failed", "error", "trace_id", "named_trace_id", "vantage",
 ]  # fmt: skip
 
 
@@ -127,6 +127,7 @@ def _row(
         request.failed,
         request.error[:_LONGEST_ERROR],
         request.trace_id,
+        request.named_trace_id,
         run.vantage,
     ]
 

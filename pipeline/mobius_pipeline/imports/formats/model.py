@@ -57,6 +57,8 @@ class Request(NamedTuple):
     error: str = ""
     trace_id: str = ""
     requests: int = 1
+    named_trace_id: str = ""
+    """A trace id that several rows carry: it names a trace of the test, and says of no row that it is its own."""
 
 
 Vantage = Literal["client", "server"]

@@ -78,4 +78,4 @@ class _Ids:
             return request
         self.dropped += 1
         self.late += not shared
-        return request._replace(trace_id="")
+        return request._replace(trace_id="", named_trace_id=key)
