@@ -12,6 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from mobius_analysis.explain_commands import explain
+from mobius_analysis.joined_commands import join
 from mobius_pipeline.config import load_config, pick_zones
 from mobius_pipeline.errors import UsageError
 from mobius_pipeline.options import (
@@ -48,6 +49,7 @@ def register(app: typer.Typer) -> None:
     app.command()(correlate)
     app.command()(explain)
     app.command()(schedule)
+    app.command()(join)
 
 
 def correlate(

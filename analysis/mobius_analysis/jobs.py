@@ -18,6 +18,7 @@ from mobius_analysis.deduce import (
     settled_by,
 )
 from mobius_analysis.findings import Finding, load_open, reconcile, save_findings
+from mobius_analysis.joined_load import join_zone
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.store import Purpose, connect
 
@@ -53,6 +54,7 @@ def run_job(
 ) -> JobResult:
     """Correlate one zone from ``since`` to ``until``, and save cells and findings as of ``now``.
 
+    0. Join test runs with what has arrived of their server spans, which leave production by it.
     1. Compare all cells.
     2. Compare before and after every release.
     3. Deduce findings, bring the open ones up to date.
@@ -67,6 +69,8 @@ def run_job(
     """
     client = connect(zone, Purpose.ANALYSIS)
     try:
+        if save:
+            join_zone(zone)  # 0
         result = load_cells(client, zone, since, until, window, environment=environment)  # 1
         changes = load_changes(client, result.window)  # 2
         found = [  # 3

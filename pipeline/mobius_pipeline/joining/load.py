@@ -114,10 +114,8 @@ def load_slice(client: Client, slice_: Slice) -> Iterator[tuple[str, list[Record
     """Yield each trace id of a slice with the requests that name it and the spans that it has."""
     records: defaultdict[str, list[Record]] = defaultdict(list)
     parameters = slice_.parameters
-    for trace_id, start_us, *rest, lies in client.query(
-        _RECORDS, parameters=parameters
-    ).result_rows:
-        records[trace_id].append(Record(start_us * 1000, *rest, bool(lies)))
+    for trace_id, start_us, *rest in client.query(_RECORDS, parameters=parameters).result_rows:
+        records[trace_id].append(Record(start_us * 1000, *rest))
     spans: defaultdict[str, list[Span]] = defaultdict(list)
     for trace_id, *fields in client.query(_SPANS, parameters=parameters).result_rows:
         spans[trace_id].append(Span(*fields))
