@@ -40,7 +40,7 @@ _REQUEST: Final = (
     "source", "test_run", "failed", "weight", "bucket",
 )  # fmt: skip
 _TYPES: Final = {
-    "batch": "UInt64", "writer": "LowCardinality(String)", "sign": "Int8", "run": "LowCardinality(String)",
+    "batch": "UInt64", "writer": "LowCardinality(String)", "sign": "Int8", "adds": "UInt8", "run": "LowCardinality(String)",
     "trace_id": "FixedString(16)", "span_id": "FixedString(8)", "kafka_partition": "UInt32", "kafka_offset": "UInt64",
     "minute": "DateTime('UTC')", "region": "LowCardinality(String)", "service": "LowCardinality(String)",
     "version": "LowCardinality(String)", "environment": "LowCardinality(String)", "method": "LowCardinality(String)",
@@ -134,9 +134,12 @@ class Corrections:
             self._correct(int(last), int(now) + _FENCE_MS)
         return Standing(int(last), int(now) + _FENCE_MS)
 
-    def append(self, after: Standing, run: str, rows: Sequence[Row], *, sign: int = 1) -> bool:
+    def append(
+        self, after: Standing, run: str, rows: Sequence[Row], *, sign: int = 1, adds: bool = True
+    ) -> bool:
         """Move ``rows`` to ``run`` (``sign`` -1: back) as the next batch; False where another writer's came first.
 
+        ``adds`` False takes them out of production only.
         ``rows`` were computed after :meth:`settle` returned ``after``; at most ``BATCH_SPANS``.
 
         Raises
@@ -149,8 +152,8 @@ class Corrections:
         self._insert(
             "joined_spans",
             f"join/{batch}",
-            ("batch", "writer", "sign", "run", *_IDENTITY, *_REQUEST, "not_after"),
-            [(batch, self._writer, sign, run, *row, after.until_ms) for row in rows],
+            ("batch", "writer", "sign", "adds", "run", *_IDENTITY, *_REQUEST, "not_after"),
+            [(batch, self._writer, sign, adds, run, *row, after.until_ms) for row in rows],
         )
         reach("after_join_claim")
         now, owner = self._client.query(
@@ -166,7 +169,7 @@ class Corrections:
         ``until_ms`` counts from before the look at what is there: what comes after it could be there twice.
         """
         months = self._client.query(_MONTHS, parameters={"batch": batch}).result_rows
-        columns = ("sign", "run", *_REQUEST)
+        columns = ("sign", "adds", "run", *_REQUEST)
         for (month,) in months:
             rows = self._client.query(
                 f"SELECT {', '.join(columns)} FROM joined_spans "  # noqa: S608 -- constants only

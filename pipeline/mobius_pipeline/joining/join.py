@@ -133,11 +133,15 @@ def join_run(
     result.requests, result.with_id, result.ids = named.requests, named.with_id, named.ids
     corrections = Corrections(client, secrets.token_hex(8))
     slices = slices_of(run, named, slack)
+    if named.at_server:
+        sink = None  # no client's time to split
     with progress("joining", len(slices)) as advance:
         for slice_ in slices:
             tests = _pair(client, slice_, slack, result, sink)  # 1
             if move:
-                result.moved_now += _move(client, corrections, slice_, tests)  # 2
+                result.moved_now += _move(  # 2
+                    client, corrections, slice_, tests, adds=not named.at_server
+                )
             advance(1)
     ((moved,),) = client.query(
         "SELECT sum(sign) FROM joined_spans WHERE run = {run:String}", parameters={"run": run}
@@ -168,8 +172,10 @@ def _pair(
 
 def take_back(client: Client, run: str) -> int:
     """Return the spans of a run to production; returns how many. Refuse the run first, or the next join moves them."""
+    named = count_named(client, run)
+    adds = named is None or not named.at_server
     corrections = Corrections(client, secrets.token_hex(8))
-    return _append_all(corrections, run, lambda: moved_rows(client, run), sign=-1)
+    return _append_all(corrections, run, lambda: moved_rows(client, run), sign=-1, adds=adds)
 
 
 def _tell(sink: Callable[[JoinedRequest], None], found: TraceJoin, spans: list[Span]) -> None:
@@ -177,15 +183,22 @@ def _tell(sink: Callable[[JoinedRequest], None], found: TraceJoin, spans: list[S
         sink(joined_request(pair, spans))
 
 
-def _move(client: Client, corrections: Corrections, slice_: Slice, tests: set[bytes]) -> int:
+def _move(
+    client: Client, corrections: Corrections, slice_: Slice, tests: set[bytes], *, adds: bool
+) -> int:
     def unmoved() -> list[Row]:
         return [row for row in unmoved_rows(client, slice_) if row[0] in tests]
 
-    return _append_all(corrections, slice_.run, unmoved, sign=1)
+    return _append_all(corrections, slice_.run, unmoved, sign=1, adds=adds)
 
 
 def _append_all(
-    corrections: Corrections, run: str, wanted: Callable[[], list[Row]], *, sign: int
+    corrections: Corrections,
+    run: str,
+    wanted: Callable[[], list[Row]],
+    *,
+    sign: int,
+    adds: bool,
 ) -> int:
     done = lost = 0
     while lost < _MOST_ATTEMPTS:
@@ -194,7 +207,7 @@ def _append_all(
         if not rows:
             return done
         try:
-            won = corrections.append(standing, run, rows, sign=sign)
+            won = corrections.append(standing, run, rows, sign=sign, adds=adds)
         except DatabaseError as error:
             if error.code != _TOO_LATE:
                 raise

@@ -36,7 +36,8 @@ IDS_OF_SLICE: Final = (
 
 _COUNT: Final = f"""
 SELECT count(), sum(s.requests), countIf({_VALID}), uniqExactIf({_ID}, {_VALID}),
-    min(s.start), max(s.start + INTERVAL toInt64(coalesce(s.duration_ms, 0) * 1000) MICROSECOND)
+    min(s.start), max(s.start + INTERVAL toInt64(coalesce(s.duration_ms, 0) * 1000) MICROSECOND),
+    countIf(s.vantage = 'server') > 0
 FROM synthetic_results AS s WHERE s.run = {{run:String}}
 """  # noqa: S608 -- constants only
 _RECORDS: Final = f"""
@@ -56,13 +57,17 @@ WHERE p.start >= {{since:DateTime64(9, 'UTC')}} AND p.start < {{until:DateTime64
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """How many requests of a run name a trace, how many traces these are, and when the run was."""
+    """How many requests of a run name a trace, how many traces these are, and when the run was.
+
+    ``at_server``: the results are what the servers saw, not what the test did.
+    """
 
     requests: int
     with_id: int
     ids: int
     start: datetime
     end: datetime
+    at_server: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,7 @@ class Slice:
 
 def count_named(client: Client, run: str) -> Named | None:
     """Count the requests of a run; None where it has none one by one."""
-    ((rows, requests, with_id, ids, start, end),) = client.query(
+    ((rows, requests, with_id, ids, start, end, at_server),) = client.query(
         _COUNT, parameters={"run": run}
     ).result_rows
     if not rows:
@@ -100,6 +105,7 @@ def count_named(client: Client, run: str) -> Named | None:
         int(ids),
         start.replace(tzinfo=UTC),
         end.replace(tzinfo=UTC),
+        bool(at_server),
     )
 
 

@@ -35,10 +35,12 @@ WHERE s.kind IN ('Server', 'Consumer');
 
 -- Which server spans were moved to which test run, batch after batch. The rows of a batch are one block under a token
 -- that names the batch's number only: of two writers that want the same number one block stays. sign -1 takes back.
+-- adds is 0 where the run's own results are what the servers saw: the rollup has its requests by them already.
 CREATE TABLE IF NOT EXISTS ${database}.joined_spans ${on_cluster} (
     batch UInt64 CODEC(ZSTD(1)),
     writer LowCardinality(String),
     sign Int8,
+    adds UInt8,
     run LowCardinality(String),
     trace_id FixedString(16) CODEC(ZSTD(1)),
     span_id FixedString(8) CODEC(NONE),
@@ -69,6 +71,7 @@ SETTINGS ${deduplication_window};
 CREATE TABLE IF NOT EXISTS ${database}.span_corrections ${on_cluster} (
     batch UInt64,
     sign Int8,
+    adds UInt8,
     run LowCardinality(String),
     minute DateTime('UTC'),
     region LowCardinality(String),
@@ -107,10 +110,11 @@ FROM (
             * EXCEPT (source, test_run),
             arrayJoin([
                 (toInt8(-sign), source, toString(test_run)),
-                (sign, CAST('synthetic', 'Enum8(\'real\' = 0, \'synthetic\' = 1, \'suspected\' = 2)'), toString(run))
+                (toInt8(sign * adds), CAST('synthetic', 'Enum8(\'real\' = 0, \'synthetic\' = 1, \'suspected\' = 2)'), toString(run))
             ]) AS side
         FROM ${database}.span_corrections
     )
+    WHERE part != 0
 ) AS c
 GROUP BY minute, region, service, version, environment, method, route, status_class, source, vantage, test_run, correction;
 
