@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from mobius_instrumentation.measures import MEASURES
+
 __all__ = ["DEFAULT_ATTRIBUTES", "MAX_VALUE_CHARACTERS", "AttributePolicy"]
 
 DEFAULT_ATTRIBUTES: Final = frozenset(
@@ -54,6 +56,8 @@ DEFAULT_ATTRIBUTES: Final = frozenset(
         "test.case.name",
         "test.suite.name",
         "user_agent.synthetic.type",
+        # measures of requests and processes (docs/instrumentation.md); the names of client calls are made of kinds
+        *MEASURES,
         # errors: the type says what failed; message and stack trace hold data
         "error.type",
         "exception.escaped",

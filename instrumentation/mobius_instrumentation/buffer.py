@@ -61,7 +61,8 @@ class SpanBuffer:
 
     def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
         self.limits = limits
-        self.changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self.changed = threading.Condition(self._lock)
         self._clock = clock
         self._queue: deque[EncodedSpan] = deque()
         self._since = 0.0  # when the oldest span of the queue came
@@ -95,7 +96,7 @@ class SpanBuffer:
         ``removed`` is how many of its attributes the allow-list removed.
         """
         size = len(span.field) + _SPAN_OVERHEAD_BYTES
-        with self.changed:
+        with self._lock:  # the condition's own, entered without its wrapper
             self._accepted += 1
             self._removed += removed
             if self.closing:

@@ -129,15 +129,18 @@ class KafkaSpanExporter(SpanExporter):
 
     # ------------------------------------------------------------------ what callers see
 
-    def offer(self, span: ReadableSpan) -> bool:
-        """Take a span over, or drop and count it: never blocks, never raises. True if taken."""
+    def offer(self, span: ReadableSpan, *, unweighted: bool = False) -> bool:
+        """Take a span over, or drop and count it: never blocks, never raises. True if taken.
+
+        ``unweighted`` as in :meth:`SpanEncoder.span`.
+        """
         buffer = self._buffer
         if buffer.full and not buffer.closing:
             # The answer is known before the work of encoding is done.
             buffer.refuse("queue_full")
             return False
         try:
-            encoded, removed = self._encoder.span(span)
+            encoded, removed = self._encoder.span(span, unweighted=unweighted)
         except Exception as error:  # noqa: BLE001  # a span of any make must not break a request
             self._problem = f"a span cannot be encoded: {type(error).__name__}: {error}"
             buffer.refuse("encode_error")

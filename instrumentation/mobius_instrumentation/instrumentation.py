@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
 
 from mobius_instrumentation.allowlist import AttributePolicy
+from mobius_instrumentation.attach import attach, uses_opentelemetry_middleware
 from mobius_instrumentation.errors import ConfigurationError
 from mobius_instrumentation.kafka_options import kafka_settings
+from mobius_instrumentation.lifespan import FlushAtShutdown
 from mobius_instrumentation.options import resolve
-from mobius_instrumentation.sampling import sampler_from_environment
+from mobius_instrumentation.sampling import KeepRules, sampler_from_environment
 from mobius_instrumentation.stats import ExportStats
 from mobius_instrumentation.synthetic import SyntheticTraffic
 from mobius_instrumentation.zone_variables import (
@@ -30,6 +31,7 @@ from mobius_instrumentation.zone_variables import (
 from mobius_instrumentation.zones import Zone, Zones, ZonesError, load_zones
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
     from starlette.applications import Starlette
 
     from mobius_instrumentation.exporter import KafkaSpanExporter
@@ -112,6 +114,8 @@ def instrument(
     schedule_delay_ms: int | None = None,
     shutdown_timeout_ms: int | None = None,
     compression: str | None = None,
+    keep: KeepRules | None = None,
+    http_instrumentation: str | None = None,
     stats_file: str | None = None,
     kafka_options: Mapping[str, Any] | None = None,
 ) -> Instrumentation:
@@ -151,7 +155,14 @@ def instrument(
     provider = _provider(settings, exporter)
     timeout = settings["shutdown_timeout_ms"] / 1000
     instrumentation = Instrumentation(provider, zone, exporter, synthetic, timeout)
-    _attach(app, instrumentation, synthetic)
+    app.add_middleware(FlushAtShutdown, flush=instrumentation.force_flush)
+    attach(
+        app,
+        provider,
+        synthetic,
+        allowed=AttributePolicy.with_extra(settings["attributes"]).allowed,
+        opentelemetry=uses_opentelemetry_middleware(settings["http_instrumentation"]),
+    )
     return instrumentation
 
 
@@ -244,6 +255,7 @@ def _exporter(
 
 def _provider(settings: Mapping[str, Any], exporter: KafkaSpanExporter) -> TracerProvider:
     from mobius_instrumentation.processor import ExportingProcessor
+    from mobius_instrumentation.spans import LightTracerProvider
 
     given = {
         "service.name": settings["service_name"],
@@ -259,10 +271,13 @@ def _provider(settings: Mapping[str, Any], exporter: KafkaSpanExporter) -> Trace
             resource.attributes.get("service.name"),
         )
     # The exporter has its own exit handler, which must run before the Kafka client's.
-    provider = TracerProvider(
-        sampler=sampler_from_environment(os.environ), resource=resource, shutdown_on_exit=False
+    rules = settings["keep"]
+    provider = LightTracerProvider(
+        sampler=sampler_from_environment(os.environ, record_all=bool(rules)),
+        resource=resource,
+        shutdown_on_exit=False,
     )
-    provider.add_span_processor(ExportingProcessor(exporter))
+    provider.add_span_processor(ExportingProcessor(exporter, rules))
     if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         trace.set_tracer_provider(provider)
     else:
@@ -270,20 +285,3 @@ def _provider(settings: Mapping[str, Any], exporter: KafkaSpanExporter) -> Trace
             "a global tracer provider exists already and stays; only requests of this app are sent"
         )
     return provider
-
-
-def _attach(app: Starlette, instrumentation: Instrumentation, synthetic: SyntheticTraffic) -> None:
-    # Read once, when the first OpenTelemetry instrumentation initialises; what the user set stays.
-    os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
-    from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
-
-    from mobius_instrumentation.lifespan import FlushAtShutdown
-
-    app.add_middleware(FlushAtShutdown, flush=instrumentation.force_flush)
-    FastAPIInstrumentor.instrument_app(
-        app,  # type: ignore[arg-type]  # it needs no more than a Starlette application
-        tracer_provider=instrumentation.tracer_provider,
-        server_request_hook=synthetic.on_request,
-        # A span for each ASGI message would triple the spans of a request and say little.
-        exclude_spans=["receive", "send"],
-    )

@@ -8,6 +8,7 @@ from typing import Any, Final, Generic, TypeVar
 from urllib.parse import unquote
 
 from mobius_instrumentation.errors import ConfigurationError
+from mobius_instrumentation.sampling import KeepRules, parse_rules
 
 __all__ = ["OPTIONS", "Option", "resolve"]
 
@@ -87,10 +88,13 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name for item in text.split(",") if (name := item.strip()))
 
 
-def _compression(text: str) -> str:
-    if text not in ("none", "gzip"):
-        raise ValueError("must be none or gzip")
-    return text
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return text
+
+    return parse
 
 
 _OPTIONS: Final[tuple[Option[Any], ...]] = (
@@ -208,8 +212,27 @@ _OPTIONS: Final[tuple[Option[Any], ...]] = (
         ("MOBIUS_KAFKA_COMPRESSION",),
         "",
         "none",
-        _compression,
+        _one_of("none", "gzip"),
         "`none` or `gzip`. `gzip` sends about a tenth of the bytes for more processor time.",
+    ),
+    Option(
+        "keep",
+        ("MOBIUS_KEEP",),
+        "",
+        KeepRules(),
+        parse_rules,
+        "Requests that are kept though sampling did not choose them: `errors`, `synthetic`, `slow:<milliseconds>`, "
+        "comma separated (in code a `KeepRules`). Everything is recorded then, and judged at the request's end.",
+    ),
+    Option(
+        "http_instrumentation",
+        ("MOBIUS_HTTP_INSTRUMENTATION",),
+        "",
+        "auto",
+        _one_of("auto", "mobius", "opentelemetry"),
+        "`mobius`: server spans with measures. `opentelemetry`: OpenTelemetry's own middleware, which costs "
+        "more and measures nothing, for its metrics or the older names of attributes. `auto`: `mobius`, unless "
+        "`OTEL_SEMCONV_STABILITY_OPT_IN` asks for older names.",
     ),
     Option(
         "stats_file",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any, Final
 
@@ -68,37 +68,45 @@ class SyntheticTraffic:
         self.unsampled = 0
 
     def on_request(self, span: Span, scope: MutableMapping[str, Any]) -> None:
-        """Mark ``span`` by the headers of ``scope``: a ``server_request_hook``."""
+        """Mark ``span`` by the headers of ``scope``: a ``server_request_hook`` of OpenTelemetry's middleware."""
+        found: dict[bytes, bytes] = {}
+        for name, value in scope.get("headers") or ():
+            found[name] = found[name] + b"," + value if name in found else value
+        now = context.get_current()
+        marked = self.mark(span, now, found)
+        if marked is not now:
+            # Not detached: the middleware restores the context that it began with after the request.
+            context.attach(marked)
+
+    def mark(
+        self, span: Span, current: context.Context, found: Mapping[bytes, bytes]
+    ) -> context.Context:
+        """Mark ``span`` by the headers ``found``; return ``current``, or what services behind are to be told in.
+
+        Never raises for what a client sent.
+        """
         if not span.is_recording():
             with self._lock:
                 self.unsampled += 1
-            return
-        agent = state = header = b""
-        named_test = False
-        for name, value in scope.get("headers") or ():
-            if name == b"user-agent":
-                agent = value
-            elif name == b"baggage":
-                header += b"," + value if header else value
-            elif name == b"tracestate":
-                state += b"," + value
-            elif name == b"x-dynatrace-test":
-                named_test = True
-        entries = _baggage(header) if header else {}
+            return current
+        header = found.get(b"baggage")
+        entries = _baggage(header, current) if header else {}
         token = entries.get(BAGGAGE_KEY)
         if token is not None and self._marked(span, str(token)):
-            return
+            return current
+        agent = found.get(b"user-agent")
+        state = found.get(b"tracestate")
         kind = type_of_user_agent(agent.decode("latin-1")) if agent else None
         if kind is None and (
-            named_test
+            b"x-dynatrace-test" in found
             or entries.get(_SUSPECTED_KEY) == "true"
             or (state and _TRACE_STATE.search(state.decode("latin-1")))
         ):
             kind = "test"
-        if kind is not None:
-            span.set_attribute(SYNTHETIC_TYPE, kind)
-            # Not detached: the middleware restores the context that it began with after the request.
-            context.attach(baggage.set_baggage(_SUSPECTED_KEY, "true"))
+        if kind is None:
+            return current
+        span.set_attribute(SYNTHETIC_TYPE, kind)
+        return baggage.set_baggage(_SUSPECTED_KEY, "true", current)
 
     def _marked(self, span: Span, token: str) -> bool:
         marker = self._verify(token)
@@ -123,10 +131,10 @@ class SyntheticTraffic:
         return marker
 
 
-def _baggage(header: bytes) -> MutableMapping[str, object]:
+def _baggage(header: bytes, current: context.Context | None = None) -> Mapping[str, object]:
     """Entries of the request's baggage, also where OTEL_PROPAGATORS leaves baggage out."""
-    entries = dict(baggage.get_all())
+    entries = baggage.get_all(current)
     if not entries:
         carrier = {"baggage": header.decode("latin-1")}
-        entries = dict(baggage.get_all(W3CBaggagePropagator().extract(carrier, context.Context())))
+        entries = baggage.get_all(W3CBaggagePropagator().extract(carrier, context.Context()))
     return entries

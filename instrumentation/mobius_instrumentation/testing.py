@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,9 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 
 from mobius_instrumentation.allowlist import AttributePolicy
+from mobius_instrumentation.attach import attach, detach
+from mobius_instrumentation.sampling import ConsistentSampler
+from mobius_instrumentation.spans import LightTracerProvider
 from mobius_instrumentation.synthetic import SyntheticTraffic
 from mobius_instrumentation.wire import EncodedSpan, SpanEncoder, build_request
 
@@ -107,9 +109,16 @@ def _plain(value: Any) -> Any:
 
 
 class SpanRecorder(SpanProcessor):
-    """Keeps the encoded spans in memory. Grows without bound: for tests only."""
+    """Keeps the encoded spans in memory. Grows without bound: for tests only.
+
+    Attributes
+    ----------
+    tracer_provider
+        Of the recorded application: pass it to other instrumentations, so that their spans are recorded too.
+    """
 
     def __init__(self, policy: AttributePolicy | None = None) -> None:
+        self.tracer_provider: TracerProvider | None = None
         self._encoder = SpanEncoder(policy or AttributePolicy())
         self._lock = threading.Lock()
         self._spans: list[EncodedSpan] = []
@@ -156,23 +165,19 @@ def record_spans(
 
     Use it instead of ``instrument(app)``; afterwards the application is as it was.
     """
-    os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
-    from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
-
-    recorder = SpanRecorder(AttributePolicy.with_extra(attributes))
-    provider = TracerProvider(resource=Resource.create(resource or {}), shutdown_on_exit=False)
-    provider.add_span_processor(recorder)
-    instrumentor: Any = FastAPIInstrumentor
-    app.middleware_stack = None  # built anew at the next request, now with the recorder
-    instrumentor.instrument_app(
-        app,
-        tracer_provider=provider,
-        server_request_hook=SyntheticTraffic(synthetic_key).on_request,
-        exclude_spans=["receive", "send"],
+    policy = AttributePolicy.with_extra(attributes)
+    recorder = SpanRecorder(policy)
+    provider = LightTracerProvider(
+        resource=Resource.create(resource or {}),
+        sampler=ConsistentSampler(1),
+        shutdown_on_exit=False,
     )
+    provider.add_span_processor(recorder)
+    recorder.tracer_provider = provider
+    attach(app, provider, SyntheticTraffic(synthetic_key), allowed=policy.allowed)
+    app.middleware_stack = None  # built anew at the next request, now with the recorder
     try:
         yield recorder
     finally:
-        instrumentor.uninstrument_app(app)
-        app.middleware_stack = None
+        detach(app)
         provider.shutdown()

@@ -25,6 +25,7 @@ __all__ = ["EncodedSpan", "Group", "SpanEncoder", "build_request"]
 _MEMORY: Final = 4096  # remembered attributes and names; short texts only, so at most about 1 MB
 _REMEMBERED_BYTES: Final = 128
 _FIXED64: Final = struct.Struct("<Q")
+_DOUBLE: Final = struct.Struct("<d")
 _TIMES: Final = struct.Struct("<BQBQ")  # start_time_unix_nano (7), end_time_unix_nano (8)
 _FLAGS: Final = struct.Struct("<BBI")  # flags (16)
 _KINDS: Final = tuple(
@@ -81,11 +82,17 @@ class SpanEncoder:
         self._policy = policy
         self._allowed = policy.allowed
         self._attributes: dict[tuple[str, str | int], bytes] = {}
+        self._doubles: dict[str, bytes] = {}
         self._names: dict[str, bytes] = {}
         self._groups: dict[tuple[int, int], tuple[object, object, Group]] = {}
 
-    def span(self, span: ReadableSpan) -> tuple[EncodedSpan, int]:
+    def span(self, span: ReadableSpan, *, unweighted: bool = False) -> tuple[EncodedSpan, int]:
         """Encode ``span``; returns also how many attributes the allow-list removed.
+
+        Parameters
+        ----------
+        unweighted
+            It was kept whatever the probability: it is written as sampled, and stands for itself alone.
 
         Raises
         ------
@@ -101,7 +108,7 @@ class SpanEncoder:
             context.trace_id.to_bytes(16, "big"),
             b"\x12\x08",
             context.span_id.to_bytes(8, "big"),
-            _trace_state(3, context.trace_state),
+            b"" if unweighted else _trace_state(3, context.trace_state),
         ]
         parent = span.parent
         if parent is not None:
@@ -120,7 +127,7 @@ class SpanEncoder:
             removed += self._event(event, parts)
         for link in span.links:
             removed += self._link(link, parts)
-        parts += self._status(span), _flags(context, parent)
+        parts += self._status(span), _flags(context, parent, unweighted)
         payload = b"".join(parts)
         return EncodedSpan(group, b"\x12" + varint(len(payload)) + payload), removed
 
@@ -164,25 +171,35 @@ class SpanEncoder:
         copy = getattr(attributes, "copy", None)
         plain: Mapping[str, Any] = attributes if copy is None else copy()
         tag = _TAGS[number]
-        allowed, known = self._allowed, self._attributes
+        allowed, known, doubles = self._allowed, self._attributes, self._doubles
+        add = parts.append
         removed = 0
         for key, value in plain.items():
-            if key not in allowed:
+            kind = type(value)
+            if kind is float:
+                # Measures hardly ever repeat: only their names are remembered.
+                begin = doubles.get(key)
+                if begin is not None:
+                    add(tag + begin + _DOUBLE.pack(value))
+                    continue
+            elif kind is str or kind is int:
+                body = known.get((key, value))
+                if body is not None:
+                    add(tag)
+                    add(body)
+                    continue
+            body = self._pair(key, value) if key in allowed else None
+            if body is None:
                 removed += 1
                 continue
-            kind = type(value)
-            body = known.get((key, value)) if kind is str or kind is int else None
-            if body is None:
-                body = self._pair(key, value)
-                if body is None:
-                    removed += 1
-                    continue
-                if (kind is str or kind is int) and len(body) <= _REMEMBERED_BYTES:
-                    if len(known) >= _MEMORY:
-                        known.clear()
-                    known[key, value] = body
-            parts.append(tag)
-            parts.append(body)
+            if kind is float:
+                doubles[key] = body[:-8]
+            elif (kind is str or kind is int) and len(body) <= _REMEMBERED_BYTES:
+                if len(known) >= _MEMORY:
+                    known.clear()
+                known[key, value] = body
+            add(tag)
+            add(body)
         return removed
 
     def _pair(self, key: str, value: object) -> bytes | None:
@@ -255,9 +272,9 @@ def _trace_state(number: int, state: TraceState | None) -> bytes:
     return text(number, f"ot={own}") if own else b""
 
 
-def _flags(context: SpanContext, parent: SpanContext | None) -> bytes:
+def _flags(context: SpanContext, parent: SpanContext | None, sampled: bool) -> bytes:  # noqa: FBT001  # one caller
     remote = 0x100 | (0x200 if parent is not None and parent.is_remote else 0)
-    return _FLAGS.pack(0x85, 0x01, context.trace_flags & 0xFF | remote)
+    return _FLAGS.pack(0x85, 0x01, context.trace_flags & 0xFF | remote | sampled)
 
 
 def build_request(spans: Iterable[EncodedSpan]) -> bytes:
