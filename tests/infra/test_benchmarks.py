@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 import time
 
+import numpy as np
 import pytest
 from kafka import KafkaProducer
 
+from mobius_infra.benchmarks._gate_demo import demo_pairs
 from mobius_infra.benchmarks._rows import COLUMNS, rows
 from mobius_infra.benchmarks._spans import SPANS_PER_TRACE, make_messages
 from mobius_infra.benchmarks.commands import names, run_all
@@ -71,3 +73,18 @@ def test_the_benchmarks_are_found_and_unknown_ones_are_named() -> None:
     ]
     with pytest.raises(UsageError, match=r"known: .*storage"):
         run_all(["none"])
+
+
+def test_the_demo_gives_pairs_in_which_users_and_tests_differ_as_its_stories_say() -> None:
+    pairs = demo_pairs(1, hours=4)
+    cells = {pair.subject for pair in pairs}
+    assert len(cells) == 12
+    ratios = {
+        cell: np.median(
+            [p.production.log(0.5) - p.test.log(0.5) for p in pairs if p.subject == cell]
+        )
+        for cell in cells
+    }
+    assert ratios["eu-central-1", "storefront", "GET", "/search"] > 0.3
+    assert ratios["eu-west-1", "storefront", "POST", "/checkout"] < -0.3
+    assert abs(ratios["eu-west-1", "storefront", "GET", "/products/{product_id}"]) < 0.1

@@ -1,0 +1,364 @@
+"""From a test run to production: predicted quantiles of the next release, and how past predictions fared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import exp, log, sqrt
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from mobius_analysis.calibration import Calibration, Forecast, Observation, Subject, calibrate
+from mobius_analysis.histogram import midpoint
+from mobius_analysis.intervals import CONFIDENCE, Bounds
+
+__all__ = [
+    "LEVELS",
+    "PREDICTED",
+    "Measured",
+    "Pair",
+    "Past",
+    "Prediction",
+    "Predictor",
+    "Subject",
+    "pinball",
+]
+
+LEVELS: Final = (0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
+"""Quantiles of a pair: knots of the quantile mapping."""
+PREDICTED: Final = (0.5, 0.95, 0.99)
+
+# From so many requests of a cell's history on the quantile mapping begins to count, and counts fully
+# (simulated with the truth 1.3 x^1.1: below, the scaling of the median is nearer; above, the mapping is).
+_MAPPING_FROM: Final = 200
+_MAPPING_FULL: Final = 1_000
+_NORMAL: Final = 1.959964
+_KNOT_DEVIATION: Final = 0.05
+_TAIL_DEVIATION: Final = 0.2
+_NOISE_IF_UNKNOWN: Final = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One side of a pair: quantiles in seconds with 95 % intervals, by level, of ``answered`` requests.
+
+    ``buckets`` and ``weights`` are its histogram, where known; predictions are scored against it.
+    """
+
+    quantiles: Mapping[float, Bounds]
+    answered: int
+    buckets: NDArray[np.int64] | None = None
+    weights: NDArray[np.float64] | None = None
+
+    def log(self, q: float) -> float:
+        """Logarithm of a quantile in seconds."""
+        return log(self.quantiles[q].value)
+
+    def reach(self, q: float) -> tuple[float, float] | None:
+        """How far the interval reaches below and above the quantile, in logs; None without one."""
+        found = self.quantiles[q]
+        if found.low is None or found.high is None:
+            return None
+        return log(found.value / found.low), log(found.high / found.value)
+
+    def variance(self, q: float) -> float | None:
+        """Variance of the logarithm of a quantile, from its interval; None without one."""
+        reach = self.reach(q)
+        return None if reach is None else (sum(reach) / 2 / _NORMAL) ** 2
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A test run of one cell, and what users got with the same release around or after it.
+
+    ``at`` is the run's begin in seconds since the epoch.
+    """
+
+    subject: Subject
+    run: str
+    release: str
+    at: float
+    test: Measured
+    production: Measured
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Production's quantile to expect.
+
+    Attributes
+    ----------
+    bounds
+        Seconds, with the 95 % prediction interval; without it where the test has no interval itself.
+    test
+        How far the test's own error reaches down and up, in logs.
+    history
+        How far everything else reaches on each side: error of the mapping, difference between releases,
+        error of production's own measurement.
+    floor
+        What of ``history`` would stay with endless history.
+    own
+        Pairs of this endpoint and region that it stands on; the others lend the rest.
+    """
+
+    bounds: Bounds
+    ratio: float
+    test: tuple[float, float] | None
+    history: float
+    floor: float
+    own: int
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A past pair predicted without itself, against what production then showed (seconds)."""
+
+    pair: Pair
+    predicted: Bounds
+    actual: float
+
+    @property
+    def inside(self) -> bool | None:
+        """Whether production lay within the interval; None without an interval."""
+        low, high = self.predicted.low, self.predicted.high
+        return None if low is None or high is None else low <= self.actual <= high
+
+
+@dataclass(frozen=True, slots=True)
+class _Curve:
+    """Log ratio over the logarithm of the test's latency: constant beyond the outer knots."""
+
+    x: NDArray[np.float64]
+    ratio: NDArray[np.float64]
+    centre: Mapping[float, float]
+    weight: float
+
+    def bend(self, x: float, q: float) -> float:
+        """What the ratio changes by when the test's quantile ``q`` is not where it was in the past."""
+        if self.weight <= 0:
+            return 0.0
+        there, here = np.interp([x, self.centre[q]], self.x, self.ratio)
+        return self.weight * float(there - here)
+
+
+class Predictor:
+    """Predicts production from tests; made from the history of one test, in any order.
+
+    Notes
+    -----
+    1. p50: partial pooling of the log ratios over cells (:mod:`~mobius_analysis.calibration`).
+    2. Other quantiles: the same with each cell's p50 ratio taken off first, so that a cell with little tail
+       data is drawn to the scaling of its median (and to the tail of other cells).
+    3. From 200 requests of a cell's history on, fully from 1,000, the ratio is moved along the cell's quantile
+       mapping: a release that is slower in the test meets the ratio that slower requests had.
+    """
+
+    def __init__(self, pairs: Iterable[Pair]) -> None:
+        self.pairs: tuple[Pair, ...] = tuple(sorted(pairs, key=lambda p: (p.at, p.run, p.subject)))
+        self._orders = _number_releases(self.pairs)
+        self._begins = [
+            next(p.at for p in self.pairs if _release_of(p) == name) for name in self._orders
+        ]
+        self._models: dict[float, Calibration | None] = {}
+
+    @property
+    def releases(self) -> int:
+        """How many releases the history holds; a run without a release counts as one of its own."""
+        return len(self._orders)
+
+    def knows(self, release: str) -> bool:
+        """Whether the history holds this release."""
+        return release in self._orders
+
+    def calibration(self, q: float) -> Calibration | None:
+        """What the history says of quantile ``q``; None where no pair has an interval of it."""
+        if q not in self._models:
+            seen = list(self._observations(q))
+            if not seen:
+                self._models[q] = None
+            elif q == 0.5:
+                self._models[q] = calibrate(seen)
+            else:
+                self._models[q] = calibrate(seen, mean_deviation=_TAIL_DEVIATION)
+        return self._models[q]
+
+    def predict(
+        self,
+        subject: Subject,
+        test: Measured,
+        q: float,
+        release: str = "",
+        at: float | None = None,
+    ) -> Prediction | None:
+        """Predict production's quantile ``q``; None where no history tells anything of it.
+
+        ``at`` is the begin of the test (seconds since the epoch): a release that the history does not hold
+        stands between those before and after; the newest where it is None.
+        """
+        model = self.calibration(q)
+        if model is None or q not in test.quantiles:
+            return None
+        forecast = model.forecast(subject, self._place(release, at))
+        value = forecast.value + self._taken_off(subject, test.log(q), q)
+        return self._prediction(subject, test, q, (forecast, value))
+
+    def _place(self, release: str, at: float | None) -> float:
+        if release in self._orders:
+            return float(self._orders[release])
+        before = sum(at is None or begin < at for begin in self._begins)
+        return before if before == len(self._begins) else before - 0.5
+
+    def past(self, q: float, *, whole_release: bool = False) -> tuple[Past, ...]:
+        """Predict every pair of the history from the others (or from those of other releases)."""
+        model = self.calibration(q)
+        if model is None:
+            return ()
+        made = []
+        for subject in model.cells:
+            pairs = [p for p in self._known(q) if p.subject == subject]
+            pairs = pairs[-len(model.cells[subject]) :]
+            forecasts = model.left_out(subject, whole_release=whole_release)
+            for pair, forecast in zip(pairs, forecasts, strict=True):
+                value = forecast.value + self._taken_off(subject, pair.test.log(q), q)
+                noise = pair.production.variance(q)
+                found = self._prediction(subject, pair.test, q, (forecast, value), noise)
+                made.append(Past(pair, found.bounds, pair.production.quantiles[q].value))
+        return tuple(made)
+
+    def _prediction(
+        self,
+        subject: Subject,
+        test: Measured,
+        q: float,
+        expected: tuple[Forecast, float],
+        noise: float | None = None,
+    ) -> Prediction:
+        forecast, log_ratio = expected
+        # What production shows next has an error too: as large as it was so far.
+        noise = self._noise(subject, q) if noise is None else noise
+        t = float(stdtrit(forecast.freedom, (1 + CONFIDENCE) / 2))
+        history = t * sqrt(forecast.variance + noise)
+        value = exp(test.log(q) + log_ratio)
+        reach = test.reach(q)
+        bounds = Bounds(value)
+        if reach is not None:
+            down, up = (sqrt(side**2 + history**2) for side in reach)
+            bounds = Bounds(value, value * exp(-down), value * exp(up))
+        floor = _NORMAL * sqrt(forecast.settled + noise)
+        return Prediction(bounds, exp(log_ratio), reach, history, floor, forecast.own)
+
+    def _noise(self, subject: Subject, q: float) -> float:
+        known = self._known(q)
+        own = [p for p in known if p.subject == subject] or known
+        found = [v for p in own if (v := p.production.variance(q)) is not None]
+        return float(np.median(found)) if found else _NOISE_IF_UNKNOWN**2
+
+    def _known(self, q: float) -> tuple[Pair, ...]:
+        return self._pairs_by_level[q]
+
+    @cached_property
+    def _pairs_by_level(self) -> dict[float, tuple[Pair, ...]]:
+        return {
+            q: tuple(
+                p
+                for p in self.pairs
+                if q in p.test.quantiles
+                and q in p.production.quantiles
+                and p.test.reach(q) is not None
+                and p.production.reach(q) is not None
+            )
+            for q in LEVELS
+        }
+
+    def _observations(self, q: float) -> Iterable[Observation]:
+        for pair in self._known(q):
+            x, y = pair.test.variance(q), pair.production.variance(q)
+            if x is None or y is None:
+                continue
+            ratio = pair.production.log(q) - pair.test.log(q)
+            ratio -= self._taken_off(pair.subject, pair.test.log(q), q)
+            order = self._orders[_release_of(pair)]
+            yield Observation(pair.subject, order, ratio, x + y)
+
+    def _taken_off(self, subject: Subject, x: float, q: float) -> float:
+        """What of the log ratio is not left to the model of ``q``: the median's ratio, and the mapping's bend."""
+        curve = self._curves.get(subject)
+        bend = 0.0 if curve is None or q not in curve.centre else curve.bend(x, q)
+        if q == 0.5:
+            return bend
+        median = self.calibration(0.5)
+        return bend + (0.0 if median is None else median.cell_mean(subject))
+
+    @cached_property
+    def _curves(self) -> dict[Subject, _Curve]:
+        cells: dict[Subject, list[Pair]] = {}
+        for pair in self.pairs:
+            cells.setdefault(pair.subject, []).append(pair)
+        return {subject: found for subject, many in cells.items() if (found := _curve(many))}
+
+
+def _release_of(pair: Pair) -> str:
+    # Without a release nobody knows which runs met the same build.
+    return pair.release or f"run {pair.run}"
+
+
+def _number_releases(pairs: Sequence[Pair]) -> dict[str, int]:
+    made: dict[str, int] = {}
+    for pair in pairs:
+        made.setdefault(_release_of(pair), len(made))
+    return made
+
+
+def _curve(pairs: Sequence[Pair]) -> _Curve | None:
+    """Make the quantile mapping of one cell's history: knots at the levels, each the weighted mean of the pairs.
+
+    It counts as far as there is history for it, as far as the knots differ by more than their errors, and as
+    far as the test's quantiles differ between runs by more than theirs: what is noise must not bend the ratio.
+    """
+    requests = min(sum(p.test.answered for p in pairs), sum(p.production.answered for p in pairs))
+    history = log(max(requests, 1) / _MAPPING_FROM) / log(_MAPPING_FULL / _MAPPING_FROM)
+    knots, errors, steady = {}, [], []
+    for q in LEVELS:
+        rows = [
+            (p.test.log(q), p.production.log(q), x, y)
+            for p in pairs
+            if q in p.test.quantiles and q in p.production.quantiles
+            if (x := p.test.variance(q)) is not None
+            if (y := p.production.variance(q)) is not None
+        ]
+        if not rows:
+            continue
+        x, y, x_error, y_error = np.array(rows).T
+        weights = 1 / (x_error + y_error + _KNOT_DEVIATION**2)
+        centre = float(np.average(x, weights=weights))
+        knots[q] = centre, float(np.average(y - x, weights=weights))
+        errors.append(float(np.average(x_error + y_error, weights=weights)) / len(rows))
+        steady.append(_signal(x, float(np.mean(x_error))))
+    if len(knots) < 2:
+        return None
+    xs, ratios = np.array(sorted(knots.values())).T
+    share = _signal(ratios, float(np.mean(errors))) * float(np.mean(steady))
+    weight = float(np.clip(history, 0.0, 1.0)) * share
+    return _Curve(xs, ratios, {q: x for q, (x, _) in knots.items()}, weight)
+
+
+def _signal(values: NDArray[np.float64], error: float) -> float:
+    """Share of the variance of ``values`` that errors of measurement with this variance do not explain."""
+    variance = float(np.var(values, ddof=1)) if len(values) > 1 else 0.0
+    return max(0.0, variance - error) / variance if variance > 0 else 0.0
+
+
+def pinball(measured: Measured, predicted: float, q: float) -> float | None:
+    """Mean pinball loss (Koenker and Bassett 1978), in seconds, of ``predicted`` as quantile ``q``.
+
+    Over all requests of the histogram; least at the true quantile. None without a histogram.
+    """
+    if measured.buckets is None or measured.weights is None:
+        return None
+    error = midpoint(measured.buckets) - predicted
+    losses = np.where(error >= 0, q * error, (q - 1) * error)
+    return float(np.average(losses, weights=measured.weights))
