@@ -17,7 +17,12 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from mobius_analysis.clusters import ewc_count, ewc_terms, long_run_variance
+from mobius_analysis.clusters import (
+    ewc_count,
+    lag_one,
+    long_run_variance,
+    strongest_correlation,
+)
 from mobius_analysis.intervals import CONFIDENCE, Bounds, order_statistic_levels
 from mobius_analysis.rollup import CELL
 
@@ -208,7 +213,8 @@ def _margin(minutes: NDArray[np.int64], residuals: NDArray[np.float64]) -> float
     T = len(sums)
     if T < _LEAST_MINUTES:
         return independent
-    variance = long_run_variance(ewc_terms(sums), T)
+    rho = min(max(lag_one(sums), 0.0), strongest_correlation(T))
+    variance = long_run_variance(sums, rho)
     clustered = float(stdtrit(ewc_count(T), (1 + CONFIDENCE) / 2) * np.sqrt(variance))
     return max(independent, clustered) if T < _FEW_MINUTES else clustered
 
