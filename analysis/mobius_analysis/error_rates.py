@@ -12,7 +12,12 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtrit
 
-from mobius_analysis.clusters import ewc_count, ewc_terms, long_run_variance
+from mobius_analysis.clusters import (
+    ewc_count,
+    lag_one,
+    long_run_variance,
+    strongest_correlation,
+)
 from mobius_analysis.intervals import CONFIDENCE, EQUIVALENCE_CONFIDENCE, Bounds
 from mobius_analysis.ratio import MARGIN
 from mobius_analysis.verdicts import discoveries
@@ -211,7 +216,8 @@ def _design_effect(side: Failures) -> float | None:
     if not 0 < share < 1:
         return None
     z = side.failed - share * side.weights
-    variance = long_run_variance(ewc_terms(z), T) / total**2
+    rho = min(max(lag_one(z), 0.0), strongest_correlation(T))
+    variance = long_run_variance(z, rho) / total**2
     t = float(stdtrit(ewc_count(T), (1 + CONFIDENCE) / 2)) / _NORMAL
     return max(1.0, t * t * variance * side.effective / (share * (1 - share)))
 
