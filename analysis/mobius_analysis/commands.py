@@ -1,4 +1,4 @@
-"""The commands of this part: ``correlate``, ``explain`` and ``schedule``. Libraries load when one of them runs."""
+"""The commands of this part, mounted: here ``correlate`` and ``schedule``. Libraries load when one of them runs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
+from mobius_analysis import gate_commands
 from mobius_analysis.explain_commands import explain
 from mobius_analysis.joined_commands import join
 from mobius_pipeline.config import load_config, pick_zones
@@ -50,6 +51,7 @@ def register(app: typer.Typer) -> None:
     app.command()(explain)
     app.command()(schedule)
     app.command()(join)
+    gate_commands.register(app)
 
 
 def correlate(

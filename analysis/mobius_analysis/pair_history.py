@@ -9,19 +9,30 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from mobius_analysis.correlate import Vantage, summarise
-from mobius_analysis.intervals import Bounds
+from mobius_analysis.clusters import Clusters
+from mobius_analysis.correlate import Vantage
+from mobius_analysis.histogram import HALF_BUCKET
+from mobius_analysis.intervals import CONFIDENCE, Bounds, estimate, order_statistic_levels
 from mobius_analysis.prediction import LEVELS, Measured, Pair, Subject
-from mobius_analysis.rollup import ANSWERED, CELL, Window, query
+from mobius_analysis.rollup import ANSWERED, CELL, Window, clusters_of, query
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
-__all__ = ["TestRun", "load_pairs", "load_runs", "load_test", "load_users", "measure"]
+__all__ = [
+    "TestRun",
+    "load_pairs",
+    "load_runs",
+    "load_test",
+    "load_users",
+    "measure",
+    "measure_clusters",
+]
 
 _AROUND: Final = timedelta(hours=1)
 _AFTER: Final = timedelta(hours=24)
 _ENOUGH: Final = 72  # answered requests: the least that give p95 an interval
+_FEW_MINUTES: Final = 20
 _MOST_RUNS: Final = 60  # of a test in a region, the latest
 
 _RUNS: Final = """
@@ -45,7 +56,8 @@ _SUMS: Final = f"""
     sum(r.weight) AS weight,
     sumIf(r.requests, {ANSWERED}) AS answered,
     sumIf(r.weight_squared, {ANSWERED}) AS squared,
-    sumMapIf(r.buckets, {ANSWERED}) AS histogram,
+    -- What corrections leave of a bucket that they emptied is rounding.
+    mapFilter((b, w) -> w > 0.5, sumMapIf(r.buckets, {ANSWERED})) AS histogram,
     mapKeys(histogram) AS buckets,
     mapValues(histogram) AS weights
 """
@@ -60,6 +72,7 @@ FROM latency_minute AS r
 WHERE r.minute >= {{since:DateTime('UTC')}} AND r.minute < {{until:DateTime('UTC')}}
   AND r.source = 'synthetic' AND r.test_run IN {{runs:Array(String)}}
 GROUP BY minute, region, service, method, route, vantage, test_run
+HAVING requests > 0
 ORDER BY region, service, method, route, vantage, test_run, minute
 """  # noqa: S608  # constants of this module
 
@@ -76,6 +89,7 @@ WHERE r.minute >= {{since:DateTime('UTC')}} AND r.minute < {{until:DateTime('UTC
   AND r.source = 'real' AND r.vantage = 'server'
   AND ({{environment:String}} = '' OR r.environment = {{environment:String}})
 GROUP BY minute, region, service, method, route, version
+HAVING requests > 0
 ORDER BY region, service, method, route, version, minute
 """  # noqa: S608  # as above
 
@@ -169,15 +183,32 @@ def _floor(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(second=0, microsecond=0)
 
 
-def measure(rows: pl.DataFrame) -> Measured | None:
-    """Quantiles and histogram of rows of one cell; None where no request was answered."""
-    summary, clusters = summarise(rows, LEVELS)
-    if clusters is None:
-        return None
-    quantiles: dict[float, Bounds] = {
-        q: found.bounds for q in LEVELS if (found := summary.estimate(q)) is not None
-    }
+def measure(rows: pl.DataFrame, *, run: bool = False) -> Measured | None:
+    """Quantiles and histogram of rows of one cell; None where no request was answered. ``run``: of a test run."""
+    clusters = clusters_of(rows)
+    return None if clusters is None else measure_clusters(clusters, run=run)
+
+
+def measure_clusters(clusters: Clusters, *, run: bool = False) -> Measured:
+    """Quantiles and histogram of one side.
+
+    A test run of under 20 minutes gets the exact order-statistic interval, as if its requests were independent:
+    minutes so few tell little of how they depend on each other, and what that adds is part of how runs and
+    releases differ, which the history shows.
+    """
+    quantiles = {q: estimate(clusters, q).bounds for q in LEVELS}
+    if run and len(clusters.minutes) < _FEW_MINUTES:
+        quantiles = {q: _independent(clusters, q) for q in LEVELS}
     return Measured(quantiles, clusters.requests, clusters.buckets, clusters.counts.sum(axis=0))
+
+
+def _independent(clusters: Clusters, q: float) -> Bounds:
+    value = clusters.quantile(q)
+    levels = order_statistic_levels(int(clusters.effective), q, CONFIDENCE)
+    if levels is None:
+        return Bounds(value)
+    low, high = (clusters.at_level(level) for level in levels)
+    return Bounds(value, min(low, value) / HALF_BUCKET, max(high, value) * HALF_BUCKET)
 
 
 def load_pairs(
@@ -217,7 +248,7 @@ def load_pairs(
         for (name, vantage, *cell), rows in parts.items():
             run = by_run[name]
             subject: Subject = (cell[0], cell[1], cell[2], cell[3])
-            test, production = measure(rows), users.of(run, subject)
+            test, production = measure(rows, run=True), users.of(run, subject)
             if test is not None and production is not None:
                 at = run.start.timestamp()
                 made["server" if vantage == "server" else "client"].append(

@@ -13,10 +13,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mobius_analysis.intervals import estimate
-from mobius_analysis.prediction import LEVELS, Measured, Pair, Predictor, pinball
+from mobius_analysis.pair_history import measure_clusters
+from mobius_analysis.prediction import Pair, Predictor, pinball
 from mobius_analysis.testing import Requests, clusters_from, drifting_load
 
 __all__ = ["SCENARIOS", "History", "LeftOut", "Scenario", "left_out", "simulate"]
@@ -109,8 +108,8 @@ def simulate(scenario: Scenario, rng: np.random.Generator) -> History:
                         run=f"{release}-{run}",
                         release=f"1.{release}",
                         at=start.timestamp(),
-                        test=_measure(test),
-                        production=_measure(users),
+                        test=measure_clusters(clusters_from(test), run=True),
+                        production=measure_clusters(clusters_from(users)),
                     )
                 )
     return History(s, tuple(pairs))
@@ -127,17 +126,6 @@ def _requests(
 
 def _as_users(test: Requests, ratio: float) -> Requests:
     return replace(test, seconds=1.3 * (test.seconds * 1000) ** 1.1 * np.exp(ratio) / 1000)
-
-
-def _measure(requests: Requests) -> Measured:
-    clusters = clusters_from(requests)
-    weights: NDArray[np.float64] = clusters.counts.sum(axis=0)
-    return Measured(
-        {q: estimate(clusters, q).bounds for q in LEVELS},
-        clusters.requests,
-        clusters.buckets,
-        weights,
-    )
 
 
 def left_out(

@@ -53,7 +53,7 @@ def _endpoint(tests: Drawn, users: Drawn, runs: list[TestRun]) -> Iterator[Pair]
     )
     for number, run in enumerate(runs):
         first = run.start_ns // 60_000_000_000
-        test = measure(own.filter(pl.col("test_run") == str(number)))
+        test = measure(own.filter(pl.col("test_run") == str(number)), run=True)
         near = pl.col("minute").is_between(first - _AROUND_MINUTES, first + 4 + _AROUND_MINUTES)
         production = measure(theirs.filter(near & (pl.col("version") == run.version)))
         if test is not None and production is not None:
