@@ -55,6 +55,7 @@ def load_detail(
     window: Window,
     *,
     result: CorrelationResult | None = None,
+    raw: bool = True,
     margin: float = MARGIN,
 ) -> dict[str, Any]:
     """Load and compare one endpoint in one region.
@@ -66,6 +67,8 @@ def load_detail(
     result
         The zone's cells of the same window, if they are at hand; they are computed otherwise, all of
         them, because the verdict has to hold among all cells of the zone.
+    raw
+        Whether raw spans may be read; without them only what the rollup holds can explain a gap.
 
     Raises
     ------
@@ -92,7 +95,7 @@ def load_detail(
     evidence = Evidence(
         load_rollup(client, window, subject, extra=("version",)),
         load_runs(client, window, subject),
-        load_traces(client, window, subject) if tested else None,
+        load_traces(client, window, subject) if tested and raw else None,
     )
     return detail_document(result.zone, cell, evidence, margin=margin)
 

@@ -15,6 +15,7 @@ __all__ = [
     "instant",
     "interval_ms",
     "percent",
+    "percent_interval",
     "ratio",
     "ratio_interval",
     "window",
@@ -107,6 +108,16 @@ def percent(share: float | None) -> str:
         return "> 99.9 %"
     text = f"{known * 100:.1f}"
     return f"{text.removesuffix('.0')} %"
+
+
+def percent_interval(interval: Mapping[str, Any] | None) -> str:
+    """Share with its interval, in whole per cent: ``62 % (41 to 83)``."""
+    if not interval or (value := _known(interval.get("value"))) is None:
+        return NOTHING
+    low, high = _known(interval.get("low")), _known(interval.get("high"))
+    if low is None or high is None:
+        return f"{value * 100:.0f} %"
+    return f"{value * 100:.0f} % ({low * 100:.0f} to {high * 100:.0f})"
 
 
 def age(seconds: float | None) -> str:

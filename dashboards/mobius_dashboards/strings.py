@@ -14,6 +14,7 @@ from mobius_pipeline.errors import DependencyError, MobiusError, TerminalError, 
 
 __all__ = [
     "endpoint_headline",
+    "errors_word",
     "failure",
     "headline",
     "no_requests",
@@ -184,6 +185,16 @@ def why(cell: Cell) -> list[str]:
     if (note := cell.get("note")) and verdict not in UNTRUE:
         lines.append(f"Note: {note}.")
     return lines
+
+
+def errors_word(errors: Mapping[str, Any]) -> str:
+    """Say how users' share of failures stands to the tests'."""
+    return {
+        "more": "users meet more",
+        "less": "users meet less",
+        "alike": "alike",
+        "unclear": "cannot tell",
+    }.get(str(errors["verdict"]), formatters.NOTHING)
 
 
 def stretch(minutes: int) -> str:

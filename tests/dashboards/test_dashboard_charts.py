@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from mobius_dashboards import charts
+from mobius_dashboards.chart_parts import latency_ticks, ratio_ticks
 from mobius_dashboards.theme import DARK, LIGHT, Palette
 
 CURVE = [
@@ -97,9 +98,9 @@ def test_charts_of_nothing_are_charts() -> None:
 
 
 def test_ticks_are_round_and_inside() -> None:
-    assert charts.latency_ticks(18, 260) == [20, 50, 100, 200]
-    assert charts.latency_ticks(0, 5) == []
-    assert charts.ratio_ticks(0.7, 1.6) == [0.8, 1.0, 1.25, 1.5]
+    assert latency_ticks(18, 260) == [20, 50, 100, 200]
+    assert latency_ticks(0, 5) == []
+    assert ratio_ticks(0.7, 1.6) == [0.8, 1.0, 1.25, 1.5]
 
 
 def test_the_interval_of_the_forest_is_the_one_given() -> None:

@@ -15,7 +15,9 @@ from streamlit.testing.v1 import AppTest
 
 import mobius_dashboards
 from mobius_analysis.cells import load_cells
-from mobius_dashboards import formatters
+from mobius_analysis.endpoint_detail import load_detail
+from mobius_analysis.rollup import Only, Window
+from mobius_dashboards import formatters, markup
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.migrate import migrate
 from mobius_pipeline.options import format_time
@@ -133,10 +135,27 @@ def test_the_endpoint_page_explains_its_verdict(
 def test_the_endpoint_page_draws_and_links_to_traces(shop: Shop) -> None:
     app = page(page="endpoint", method="GET", route="/search", region="eu-central-1", **shop.window)
     html = html_of(app)
-    assert len(app.get("vega_lite_chart")) == 4
+    assert len(app.get("vega_lite_chart")) == 6
     assert "eu-west-1" in html  # the other region, to compare with
     assert "run-1" in html
     assert html.count("page=trace") == 8  # p50, p95, p99 and slowest, of users and of tests
+
+
+def test_the_endpoint_page_shows_what_explain_says_with_its_numbers(shop: Shop) -> None:
+    app = page(page="endpoint", method="GET", route="/search", region="eu-central-1", **shop.window)
+    html = html_of(app)
+    client = connect(shop.zones[0], Purpose.ANALYSIS)
+    window = Window(shop.since, shop.since + timedelta(minutes=MINUTES))
+    subject = Only("eu-central-1", "storefront", "GET", "/search")
+    document = load_detail(client, shop.zones[0], subject, window)
+    client.close()
+    assert document["shift"]["where"] == "everywhere"
+    assert markup.esc(document["shift"]["text"]) in html
+    for name in ("p50", "p95"):
+        found = document["explanations"][name]
+        assert markup.esc(found["text"]) in html
+        for one in found["ranked"][:6]:
+            assert markup.exact(one["share"], formatters.percent_interval(one["share"])) in html
 
 
 def test_an_endpoint_without_a_region_shows_the_one_to_look_at_first(shop: Shop) -> None:
@@ -221,6 +240,7 @@ def test_a_viewer_of_aggregates_sees_no_single_request(
     endpoint = html_of(page(page="endpoint", route="/search", **shop.window))
     assert "Single requests are hidden from you." in endpoint
     assert "page=trace" not in endpoint
+    assert "From the rollup alone" in endpoint
     trace = html_of(page(page="trace", trace=shop.traces[0]))
     assert "not yours to see" in trace
     assert "SELECT shop" not in trace

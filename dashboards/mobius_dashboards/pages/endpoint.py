@@ -14,6 +14,7 @@ from mobius_dashboards import state as states
 from mobius_dashboards.const import MARGIN
 from mobius_dashboards.grouping import group_findings
 from mobius_dashboards.markup import esc
+from mobius_dashboards.pages.comparison import show_comparison
 from mobius_dashboards.pages.parts import IN_THE_TABLE, cell_row, finding_card, section
 from mobius_dashboards.queries import Subject
 from mobius_dashboards.state import link
@@ -59,6 +60,8 @@ def show(view: View) -> None:
     _head(view, cell, cells)
     _findings(view, zone, cell)
     _compare(view, zone, subject, cell)
+    if cell["production"]["requests"] and cell["synthetic"]["requests"]:
+        show_comparison(view, zone, subject)
     _regions(view, cells, cell)
     _examples(view, zone, subject, cell)
     _runs(view, zone, subject)
@@ -212,15 +215,13 @@ def _numbers(cell: Cell) -> None:
             ]
         )
     rows.append(["Requests", *(formatters.count(side["requests"]) for side in sides), ""])
-    errors = cell.get("errors") or {}
+    errors = cell["errors"]
+    shares = (errors[side] for side in ("production", "synthetic"))
     rows.append(
         [
             "Failed",
-            *(
-                formatters.percent((errors.get(side) or {}).get("value"))
-                for side in ("production", "synthetic")
-            ),
-            "",
+            *(markup.exact(s, formatters.percent((s or {}).get("value"))) for s in shares),
+            esc(strings.errors_word(errors)),
         ]
     )
     st.html(markup.table(head, rows, css="mr-dense", label="Latency with 95 % intervals"))

@@ -6,6 +6,7 @@ into the cache. Raw spans are read for one trace or a bounded window only; the r
 
 from mobius_dashboards.queries.cache import forget
 from mobius_dashboards.queries.correlation import Correlation, correlation, findings
+from mobius_dashboards.queries.detail import detail
 from mobius_dashboards.queries.endpoint import Run, Shapes, Subject, runs, shapes
 from mobius_dashboards.queries.examples import examples, generated
 from mobius_dashboards.queries.lag import Lag, ask_lag, lag
@@ -23,6 +24,7 @@ __all__ = [
     "Subject",
     "ask_lag",
     "correlation",
+    "detail",
     "examples",
     "facets",
     "findings",

@@ -1,0 +1,46 @@
+"""One endpoint's whole comparison, through the same function as the command ``explain``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from mobius_analysis.cells import load_cells
+from mobius_analysis.endpoint_detail import load_detail
+from mobius_analysis.rollup import Window as AnalysisWindow
+from mobius_dashboards.clients import client_for
+from mobius_dashboards.queries.cache import cached
+from mobius_dashboards.queries.endpoint import Subject
+from mobius_dashboards.view import View
+from mobius_dashboards.viewer import Viewer, require
+from mobius_instrumentation.zones import Zone
+
+__all__ = ["detail"]
+
+
+def detail(view: View, zone: Zone, subject: Subject) -> dict[str, Any]:
+    """Return the document that ``explain --json`` prints.
+
+    Raw spans are read for it only where the viewer sees spans; others get what the rollup tells.
+    """
+    require(view.viewer, zone.name)
+    return _detail(
+        view.viewer.policy, zone, view.window.since, view.window.until, subject, view.viewer
+    )
+
+
+@cached
+def _detail(
+    policy: tuple[str, ...],  # noqa: ARG001 - part of the cache's key
+    zone: Zone,
+    since: datetime,
+    until: datetime,
+    subject: Subject,
+    _viewer: Viewer,
+) -> dict[str, Any]:
+    raw = _viewer.sees(zone.name, "spans")
+    with client_for(_viewer, zone, "spans" if raw else "aggregates") as client:
+        result = load_cells(client, zone, since, until, environment=subject.environment or None)
+        return load_detail(
+            client, zone, subject.only, AnalysisWindow.of(since, until), result=result, raw=raw
+        )
