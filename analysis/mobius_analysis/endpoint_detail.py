@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from mobius_analysis.breakdown import breakdown_document, load_breakdown
 from mobius_analysis.cells import CorrelationResult, cell_document, load_cells
 from mobius_analysis.clusters import Clusters
 from mobius_analysis.correlate import Cell
@@ -41,11 +42,14 @@ class Evidence:
         Imported test runs, of :func:`mobius_analysis.load_model.load_runs`.
     traces
         What raw spans tell; None where they were not read.
+    breakdown
+        What the services measured of their requests, of ``load_breakdown``; None where raw spans were not read.
     """
 
     rows: pl.DataFrame
     runs: Sequence[dict[str, Any]] = ()
     traces: Traces | None = None
+    breakdown: pl.DataFrame | None = None
 
 
 def load_detail(
@@ -96,6 +100,7 @@ def load_detail(
         load_rollup(client, window, subject, extra=("version",)),
         load_runs(client, window, subject),
         load_traces(client, window, subject) if tested and raw else None,
+        load_breakdown(client, window, subject) if raw else None,
     )
     return detail_document(result.zone, cell, evidence, margin=margin)
 
@@ -117,6 +122,7 @@ def detail_document(
         },
         "explanations": explanations,
         "segments": segments,
+        "breakdown": None if evidence.breakdown is None else breakdown_document(evidence.breakdown),
         "split": None,
         "load": loads_document(evidence.runs),
     }

@@ -45,6 +45,8 @@ def print_detail(document: dict[str, Any], console: Console | None = None) -> No
         for one in found["ranked"][1:_LISTED]:
             if one["holds"]:
                 out.print(f"  also: {one['text']}", markup=False)
+    if document["breakdown"]:
+        out.print(_breakdown_table(document["breakdown"]))
     if document["load"]["text"]:
         out.print(document["load"]["text"], markup=False)
 
@@ -64,6 +66,19 @@ def _shift_table(shift: dict[str, Any]) -> Table:
             interval_text(level["band"]),
             level["users_are"] or "?",
         )
+    return table
+
+
+def _breakdown_table(breakdown: dict[str, Any]) -> Table:
+    table = Table(
+        title="what the service measured, mean of a request in ms", title_justify="left", box=None
+    )
+    table.add_column("part")
+    for column in ("users (95 %)", "test (95 %)", "difference (95 %)"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for part in (*breakdown["parts"], *breakdown["meanwhile"]):
+        numbers = (part[key] for key in ("production_ms", "synthetic_ms", "difference_ms"))
+        table.add_row(part["part"].replace("_", " "), *map(interval_text, numbers))
     return table
 
 

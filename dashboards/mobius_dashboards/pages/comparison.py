@@ -15,7 +15,7 @@ from mobius_dashboards.view import View
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.errors import MobiusError
 
-__all__ = ["explanation_rows", "segment_rows", "show_comparison", "split_rows"]
+__all__ = ["breakdown_rows", "explanation_rows", "segment_rows", "show_comparison", "split_rows"]
 
 Document = Mapping[str, Any]
 _MOST_EXPLANATIONS: Final = 6
@@ -35,6 +35,18 @@ _PARTS: Final = {
     "self": "The service itself",
     "downstream": "What it calls",
 }
+_MEASURED: Final = {
+    "queue": "Waiting for the handler",
+    "database": "Database calls",
+    "cache": "Cache calls",
+    "http": "Calls of other services",
+    "other": "Other calls",
+    "own": "The service's own time",
+    "total": "Whole request",
+    "loop_lag": "Event loop late, at most",
+    "loop_held": "Own code on the event loop",
+    "garbage": "Garbage collection",
+}
 
 
 def show_comparison(view: View, zone: Zone, subject: Subject) -> None:
@@ -46,6 +58,7 @@ def show_comparison(view: View, zone: Zone, subject: Subject) -> None:
         return
     _shapes(view, document)
     _explanations(view, zone, document)
+    _breakdown(document["breakdown"])
     _split(document)
     _load(document)
 
@@ -174,6 +187,41 @@ def segment_rows(segment: Document) -> list[list[str]]:
         ]
         for value in segment["values"]
     ]
+
+
+def _breakdown(breakdown: Document | None) -> None:
+    if breakdown is None:
+        return
+    shares = ", ".join(
+        f"{formatters.percent(breakdown[side]['measured_share'])} of {word} requests"
+        for side, word in (("production", "users'"), ("synthetic", "tests'"))
+    )
+    section(
+        "What a request's time is made of",
+        f"Means with 95 % intervals, as the service measured itself; known of {shares}. "
+        "The last three happen meanwhile and are no parts of the sum.",
+    )
+    head = [("", ""), ("Users", "num"), ("Tests", "num"), ("Difference", "num")]
+    st.html(
+        markup.table(head, breakdown_rows(breakdown), css="mr-dense", label="Parts of a request")
+    )
+
+
+def breakdown_rows(breakdown: Document) -> list[list[str]]:
+    """Return the table of parts; those that are 0 on both sides are left out."""
+    rows = []
+    for part in (*breakdown["parts"], *breakdown["meanwhile"]):
+        sides = [part[key] for key in ("production_ms", "synthetic_ms", "difference_ms")]
+        if not any(side and side["value"] for side in sides):
+            continue
+        name = esc(_MEASURED[part["part"]])
+        rows.append(
+            [
+                f"<b>{name}</b>" if part["part"] == "total" else name,
+                *(markup.exact(side, formatters.interval_ms(side)) for side in sides),
+            ]
+        )
+    return rows
 
 
 def _split(document: Document) -> None:
