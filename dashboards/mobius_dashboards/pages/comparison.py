@@ -151,7 +151,7 @@ def _segments(segments: Sequence[Document]) -> None:
         return
     with st.expander("By segment: release, hour, instance, sizes, cache"):
         for one in told:
-            name = _DIMENSIONS.get(one["dimension"], one["dimension"])
+            name = _DIMENSIONS.get(one["dimension"]) or str(one["dimension"])
             shares = one["known_share"]
             known = ", ".join(
                 f"{formatters.percent(shares[side])} of {word}"
