@@ -8,7 +8,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from mobius_analysis.correlate import Cell, SideSummary, correlate, name_ratio
+from mobius_analysis.correlate_matched import correlate_matched
 from mobius_analysis.intervals import Estimate, wilson
+from mobius_analysis.matching import Match
 from mobius_analysis.ratio import MARGIN
 from mobius_analysis.reported import load_reported
 from mobius_analysis.rollup import Only, Window, load_rollup
@@ -33,11 +35,16 @@ _MILLISECONDS = 1000.0
 
 @dataclass(frozen=True, slots=True)
 class CorrelationResult:
-    """All cells of one zone and stretch of time, judged as one family."""
+    """All cells of one zone and stretch of time, judged as one family.
+
+    ``unmatched`` holds the cells before production was matched to the tests, for the coverage; it is
+    empty where nothing was matched.
+    """
 
     zone: str
     window: Window
     cells: tuple[Cell, ...]
+    unmatched: tuple[Cell, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """Return {"cells": [...], "coverage": {...}} as described in docs/verdicts.md."""
@@ -53,6 +60,7 @@ def load_cells(
     *,
     environment: str | None = None,
     margin: float = MARGIN,
+    match: Match = "none",
 ) -> CorrelationResult:
     """Compare production and tests of a whole zone between ``since`` and ``until``.
 
@@ -69,16 +77,20 @@ def load_cells(
     whole = Window.of(since, until)
     frame = load_rollup(client, whole, Only(environment=environment or ""))
     reported = load_reported(client, whole, environment=environment or "")
-    cells = correlate(frame, whole.cut(window), reported=reported, margin=margin)
-    return CorrelationResult(zone.name, whole, cells)
+    windows = whole.cut(window)
+    cells = correlate(frame, windows, reported=reported, margin=margin)
+    if match == "none":
+        return CorrelationResult(zone.name, whole, cells)
+    matched = correlate_matched(frame, windows, match, reported=reported, margin=margin)
+    return CorrelationResult(zone.name, whole, matched, cells)
 
 
 def merge_documents(results: Sequence[CorrelationResult]) -> dict[str, Any]:
     """Return one document over the results of several zones."""
-    pairs = [(result.zone, cell) for result in results for cell in result.cells]
+    whole = [(result.zone, cell) for result in results for cell in result.unmatched or result.cells]
     return {
-        "cells": [cell_document(zone, cell) for zone, cell in pairs],
-        "coverage": coverage_document(pairs),
+        "cells": [cell_document(result.zone, cell) for result in results for cell in result.cells],
+        "coverage": coverage_document(whole),
     }
 
 
@@ -105,6 +117,7 @@ def cell_document(zone: str, cell: Cell) -> dict[str, Any]:
         "p99_verdict": cell.p99_verdict,
         "needs": None if cell.needs is None else cell.needs.document(),
         "note": note_of(cell) or None,
+        "match": None if cell.matching is None else cell.matching.document(),
     }
 
 
@@ -138,7 +151,8 @@ def _errors(cell: Cell) -> dict[str, Any]:
 
 def note_of(cell: Cell) -> str:
     """Say in words what a reader must know to take the verdict for what it is."""
-    return "; ".join(_notes(cell))
+    matched = [] if cell.matching is None else [cell.matching.text]
+    return "; ".join([*matched, *_notes(cell)])
 
 
 def _notes(cell: Cell) -> Iterable[str]:

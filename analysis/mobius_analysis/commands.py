@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from mobius_analysis import gate_commands
-from mobius_analysis.explain_commands import explain
+from mobius_analysis.explain_commands import MatchOption, explain, parse_match
 from mobius_analysis.joined_commands import join
 from mobius_pipeline.config import load_config, pick_zones
 from mobius_pipeline.errors import UsageError
@@ -61,13 +61,17 @@ def correlate(
     zone: ZoneOption = None,
     window: WindowOption = None,
     environment: EnvironmentOption = None,
+    match: MatchOption = "none",
     save: Annotated[
         bool, typer.Option("--save/--no-save", help="Keep cells and findings in the store.")
     ] = True,
     json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Say whether synthetic tests told the truth about production, endpoint by endpoint."""
+    """Say whether synthetic tests told the truth about production, endpoint by endpoint.
+
+    With --match nothing is saved: findings are those of the whole production.
+    """
     from mobius_analysis.cells import merge_documents
     from mobius_analysis.jobs import run_job
     from mobius_analysis.tables import print_results
@@ -77,12 +81,22 @@ def correlate(
     end = now if until is None else parse_time(until, now, field="--until")
     length = None if window is None else parse_length(window, "--window")
     _check(begin, end, length)
+    way = parse_match(match)
     zones = pick_zones(load_config(config), zone)
     results = []
     with progress("Comparing", len(zones)) as advance:
         for one in zones:
             results.append(
-                run_job(one, begin, end, now=now, window=length, environment=environment, save=save)
+                run_job(
+                    one,
+                    begin,
+                    end,
+                    now=now,
+                    window=length,
+                    environment=environment,
+                    match=way,
+                    save=save and way == "none",
+                )
             )
             advance(1)
     if json:

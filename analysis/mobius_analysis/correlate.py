@@ -17,6 +17,7 @@ from mobius_analysis.error_rates import (
     judge_errors,
 )
 from mobius_analysis.intervals import Bounds, Estimate, estimate
+from mobius_analysis.matching import Matching
 from mobius_analysis.ratio import MARGIN, Ratio, ratio, shared_correlation
 from mobius_analysis.reported import Reported
 from mobius_analysis.rollup import CELL, Window, clusters_of
@@ -85,6 +86,7 @@ class Cell:
     family: int
     errors: ErrorComparison
     p99_verdict: Verdict | None = None
+    matching: Matching | None = None
 
     @property
     def subject(self) -> tuple[str, str, str, str]:

@@ -16,6 +16,7 @@ from mobius_analysis.correlate import Cell
 from mobius_analysis.explain import Traces, explain, load_traces
 from mobius_analysis.histogram import bucket_bounds
 from mobius_analysis.load_model import load_runs, loads_document
+from mobius_analysis.matching import Match
 from mobius_analysis.ratio import MARGIN
 from mobius_analysis.rollup import Only, Window, clusters_of, load_rollup
 from mobius_analysis.shift import shift_function
@@ -58,6 +59,7 @@ def load_detail(
     subject: Only,
     window: Window,
     *,
+    match: Match = "none",
     result: CorrelationResult | None = None,
     raw: bool = True,
     margin: float = MARGIN,
@@ -68,8 +70,10 @@ def load_detail(
     ----------
     subject
         Region, service, method and route; all of them given. ``environment`` may be empty.
+    match
+        How production's minutes are matched to the test's.
     result
-        The zone's cells of the same window, if they are at hand; they are computed otherwise, all of
+        The zone's cells of the same window and match, if they are at hand; they are computed otherwise, all of
         them, because the verdict has to hold among all cells of the zone.
     raw
         Whether raw spans may be read; without them only what the rollup holds can explain a gap.
@@ -86,7 +90,13 @@ def load_detail(
     if result is None:
         environment = subject.environment or None
         result = load_cells(
-            client, zone, window.start, window.end, environment=environment, margin=margin
+            client,
+            zone,
+            window.start,
+            window.end,
+            environment=environment,
+            margin=margin,
+            match=match,
         )
     key = (subject.region, subject.service, subject.method, subject.route)
     cell = next((one for one in result.cells if one.subject == key), None)
@@ -99,7 +109,7 @@ def load_detail(
     evidence = Evidence(
         load_rollup(client, window, subject, extra=("version",)),
         load_runs(client, window, subject),
-        load_traces(client, window, subject) if tested and raw else None,
+        load_traces(client, window, subject, cell.matching) if tested and raw else None,
         load_breakdown(client, window, subject) if raw else None,
     )
     return detail_document(result.zone, cell, evidence, margin=margin)
@@ -114,7 +124,7 @@ def detail_document(
     explanations, segments = explain(real, test, evidence.traces)
     return {
         "cell": cell_document(zone, cell),
-        "match": {"by": "none"},
+        "match": {"by": "none"} if cell.matching is None else cell.matching.document(),
         "shift": shift_function(production, synthetic, margin=margin).document(),
         "distributions": {
             "production": distribution_document(production),
@@ -132,6 +142,8 @@ def sides_of(cell: Cell, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame
     """Rows of production and of the test, as the cell compares them."""
     real = rows.filter((pl.col("source") == "real") & (pl.col("vantage") == "server"))
     test = rows.filter((pl.col("source") == "synthetic") & (pl.col("vantage") == cell.vantage))
+    if cell.matching is not None:
+        real, test = cell.matching.apply(real, test)
     return real, test
 
 

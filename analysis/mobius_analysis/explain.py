@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +19,7 @@ from mobius_analysis.explanations import (
     holding,
     segment_explanations,
 )
+from mobius_analysis.matching import Matching
 from mobius_analysis.request_parts import Neighbourhood, Parted, load_parts, neighbourhoods
 from mobius_analysis.request_sample import RequestSample, load_sample
 from mobius_analysis.rollup import Only, Window
@@ -43,8 +44,10 @@ class Traces:
     parts: tuple[Parted, ...]
 
 
-def load_traces(client: Client, window: Window, subject: Only) -> Traces:
-    """Load the sample of requests, and the spans of those around p50 and p95.
+def load_traces(
+    client: Client, window: Window, subject: Only, matching: Matching | None = None
+) -> Traces:
+    """Load the sample of requests, and the spans of those around p50 and p95; matched as the cell was.
 
     Raises
     ------
@@ -54,8 +57,39 @@ def load_traces(client: Client, window: Window, subject: Only) -> Traces:
         The store refused the query.
     """
     sample = load_sample(client, window, subject)
+    if matching is not None:
+        sample = replace(sample, rows=_matched(sample.rows, matching))
     around = neighbourhoods(sample)
-    return Traces(sample, around, load_parts(client, sample, subject, around))
+    parts = load_parts(client, sample, subject, around)
+    if matching is not None:
+        parts = tuple(
+            replace(one, weight=one.weight * factor)
+            for one in parts
+            if (factor := _factor(one.source, one.minute, matching)) > 0
+        )
+    return Traces(sample, around, parts)
+
+
+def _matched(rows: pl.DataFrame, matching: Matching) -> pl.DataFrame:
+    factors = pl.Series(
+        "factor",
+        [
+            _factor(source, minute, matching)
+            for source, minute in rows.select("source", "minute").iter_rows()
+        ],
+        pl.Float64,
+    )
+    return (
+        rows.with_columns(factors)
+        .filter(pl.col("factor") > 0)
+        .with_columns(weight=pl.col("weight") * pl.col("factor"))
+    )
+
+
+def _factor(source: str, minute: int, matching: Matching) -> float:
+    if source == "real":
+        return matching.factors.get(minute, 0.0)
+    return float(minute in matching.covered)
 
 
 def explain(

@@ -25,9 +25,35 @@ from mobius_pipeline.options import (
 if TYPE_CHECKING:
     from mobius_analysis.cells import CorrelationResult
     from mobius_analysis.correlate import Cell
+    from mobius_analysis.matching import Match
     from mobius_instrumentation.zones import Zone
 
-__all__ = ["explain"]
+__all__ = ["MatchOption", "explain", "parse_match", "split_endpoint"]
+
+
+MatchOption = Annotated[
+    str,
+    typer.Option(
+        "--match",
+        help="Compare with production's minutes of the tests' hours of day (hour), of like load (load), or all (none).",
+    ),
+]
+
+
+def parse_match(text: str) -> Match:
+    """Read how production is matched.
+
+    Raises
+    ------
+    UsageError
+        There is no such way.
+    """
+    from mobius_analysis.matching import MATCHES
+
+    found = next((one for one in MATCHES if one == text.strip().lower()), None)
+    if found is None:
+        raise UsageError(f"{text!r} is none of {', '.join(MATCHES)}", field="--match")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +62,7 @@ class _Question:
     region: str | None
     service: str | None
     environment: str | None
+    match: Match
 
 
 _METHOD: Final = re.compile(r"[A-Za-z_]+(?= )")
@@ -60,6 +87,7 @@ def explain(
         str | None,
         typer.Option("--environment", help="Only this deployment environment.", show_default=False),
     ] = None,
+    match: MatchOption = "none",
     json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -76,14 +104,17 @@ def explain(
         raise UsageError(
             "the time from --since to --until is shorter than a minute", field="--since"
         )
+    way = parse_match(match)
     zones = pick_zones(load_config(config), zone)
     home, result, cell = _find(
-        zones, _Question(endpoint, region, service, environment), (begin, end)
+        zones, _Question(endpoint, region, service, environment, way), (begin, end)
     )
     subject = Only(*cell.subject, environment=environment or "")
     client = connect(home, Purpose.ANALYSIS)
     try:
-        document = load_detail(client, home, subject, Window.of(begin, end), result=result)
+        document = load_detail(
+            client, home, subject, Window.of(begin, end), match=way, result=result
+        )
     finally:
         client.close()
     if json:
@@ -116,7 +147,9 @@ def _find(
     for home in homes:
         client = connect(home, Purpose.ANALYSIS)
         try:
-            result = load_cells(client, home, *times, environment=asked.environment)
+            result = load_cells(
+                client, home, *times, environment=asked.environment, match=asked.match
+            )
         finally:
             client.close()
         found += [(home, result, cell) for cell in result.cells]

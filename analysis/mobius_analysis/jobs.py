@@ -19,6 +19,7 @@ from mobius_analysis.deduce import (
 )
 from mobius_analysis.findings import Finding, load_open, reconcile, save_findings
 from mobius_analysis.joined_load import join_zone
+from mobius_analysis.matching import Match
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.store import Purpose, connect
 
@@ -50,6 +51,7 @@ def run_job(
     now: datetime,
     window: timedelta | None = None,
     environment: str | None = None,
+    match: Match = "none",
     save: bool = True,
 ) -> JobResult:
     """Correlate one zone from ``since`` to ``until``, and save cells and findings as of ``now``.
@@ -59,6 +61,9 @@ def run_job(
     2. Compare before and after every release.
     3. Deduce findings, bring the open ones up to date.
     4. Save.
+
+    With ``match`` the cells are those of a matched production, and nothing is deduced from them: a
+    finding is about all users.
 
     Raises
     ------
@@ -71,7 +76,11 @@ def run_job(
     try:
         if save:
             join_zone(zone)  # 0
-        result = load_cells(client, zone, since, until, window, environment=environment)  # 1
+        result = load_cells(  # 1
+            client, zone, since, until, window, environment=environment, match=match
+        )
+        if match != "none":
+            return JobResult(result, (), ())
         changes = load_changes(client, result.window)  # 2
         found = [  # 3
             *cell_findings(result),

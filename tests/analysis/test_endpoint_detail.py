@@ -143,3 +143,22 @@ def test_what_is_meant_has_to_be_one_endpoint(
 )
 def test_endpoints_are_split(text: str, parts: tuple[Any, ...]) -> None:
     assert split_endpoint(text) == parts
+
+
+def test_the_detail_is_matched_as_the_cell_is(settled: Shop, zones_toml: Path) -> None:
+    arguments = ("--config", str(zones_toml), *TIMES, "--match", "load", "--json")
+    code, out = run("correlate", *arguments)
+    assert code == 0
+    cells = json.loads(out)["cells"]
+    code, out = run("explain", "GET /search", "--region", "eu-central-1", *arguments)
+    assert code == 0
+    document = json.loads(out)
+    assert document["cell"] in cells
+    assert document["match"] == document["cell"]["match"]
+    assert document["match"]["by"] == "load"
+    assert 0 < document["match"]["matched_minutes"] <= document["match"]["production_minutes"]
+    levels = {level["quantile"]: level["ratio"] for level in document["shift"]["levels"]}
+    assert levels["p95"] == document["cell"]["ratio"]["p95"]
+    code, out = run("correlate", "--config", str(zones_toml), "--match", "moon")
+    assert code == 2
+    assert "--match" in out
