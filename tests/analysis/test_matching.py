@@ -38,10 +38,10 @@ def day() -> np.ndarray:
 
 
 def night_test(seed: int = 2) -> Requests:
-    """Ten minutes of each hour from 0 to 6."""
+    """Half of each hour from 0 to 6."""
     minute = np.arange(T)
-    present = (minute < 360) & (minute % 60 < 10)
-    return replace(side(seed, day(), rate=30, present=present), source="synthetic")
+    present = (minute < 360) & (minute % 60 < 30)
+    return replace(side(seed, day(), rate=60, present=present), source="synthetic")
 
 
 def frame(*groups: Requests) -> pl.DataFrame:
