@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
-from mobius_analysis import gate_commands
+from mobius_analysis import gate_commands, parity_commands
 from mobius_analysis.explain_commands import MatchOption, explain, parse_match
 from mobius_analysis.joined_commands import join
 from mobius_pipeline.config import load_config, pick_zones
@@ -52,6 +52,7 @@ def register(app: typer.Typer) -> None:
     app.command()(schedule)
     app.command()(join)
     gate_commands.register(app)
+    parity_commands.register(app)
 
 
 def correlate(
