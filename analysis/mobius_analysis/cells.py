@@ -11,6 +11,8 @@ from mobius_analysis.correlate import Cell, SideSummary, correlate, name_ratio
 from mobius_analysis.correlate_matched import correlate_matched
 from mobius_analysis.intervals import Estimate, wilson
 from mobius_analysis.matching import Match
+from mobius_analysis.joined import network_note
+from mobius_analysis.joined_load import with_network
 from mobius_analysis.ratio import MARGIN
 from mobius_analysis.reported import load_reported
 from mobius_analysis.rollup import Only, Window, load_rollup
@@ -79,6 +81,7 @@ def load_cells(
     reported = load_reported(client, whole, environment=environment or "")
     windows = whole.cut(window)
     cells = correlate(frame, windows, reported=reported, margin=margin)
+    cells = with_network(client, zone, whole, cells)
     if match == "none":
         return CorrelationResult(zone.name, whole, cells)
     matched = correlate_matched(frame, windows, match, reported=reported, margin=margin)
@@ -113,6 +116,7 @@ def cell_document(zone: str, cell: Cell) -> dict[str, Any]:
         },
         "errors": _errors(cell),
         "vantage": cell.vantage if cell.synthetic.requests else None,
+        "network_share": None if cell.network_share is None else cell.network_share.document(),
         "verdict": cell.verdict,
         "p99_verdict": cell.p99_verdict,
         "needs": None if cell.needs is None else cell.needs.document(),
@@ -157,7 +161,8 @@ def note_of(cell: Cell) -> str:
 
 def _notes(cell: Cell) -> Iterable[str]:
     if cell.synthetic.requests and cell.vantage == "client":
-        yield "test measured at the client, production at the server: the test's time includes the network"
+        note = "test measured at the client, production at the server: the test's time includes the network"
+        yield note + network_note(cell.network_share)
     if cell.synthetic.reported:
         yield "the test's file holds percentiles only: compared as they are, without an interval"
     if cell.verdict in {"optimistic", "pessimistic"}:

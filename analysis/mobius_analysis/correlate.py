@@ -87,6 +87,7 @@ class Cell:
     errors: ErrorComparison
     p99_verdict: Verdict | None = None
     matching: Matching | None = None
+    network_share: Bounds | None = None
 
     @property
     def subject(self) -> tuple[str, str, str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -16,17 +17,20 @@ from mobius_pipeline.joining.load import count_named, load_slice, slices_of
 from mobius_pipeline.joining.pairing import pair_trace
 from mobius_pipeline.joining.parts import JoinedRequest, joined_request
 from mobius_pipeline.joining.runs import TestRun, pending_runs, runs_between
+from mobius_pipeline.store import store_errors
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
+    from mobius_analysis.correlate import Cell
     from mobius_instrumentation.zones import Zone
 
-__all__ = ["join_zone", "load_joined", "load_network_shares"]
+__all__ = ["join_zone", "load_joined", "load_network_shares", "with_network"]
 
 _CHUNK: Final = 50_000
-# Enough to tell a share, and bounded however many runs a window holds.
-_SAMPLED_RUNS: Final = 20
+# Enough to tell a share, and bounded however many runs a window holds and however long they are.
+_SAMPLED_RUNS: Final = 10
+_SAMPLED_IDS: Final = 2_000
 
 
 class _Frame:
@@ -88,13 +92,13 @@ def join_zone(zone: Zone) -> int:
 def load_network_shares(client: Client, window: Window) -> dict[tuple[str, str, str, str], Bounds]:
     """Return the network's share of the client's time by region, service, method and route, where joined requests tell it.
 
-    A sample: of the latest runs of the window, 20,000 trace ids each.
+    A sample: of the ten latest runs of the window some 2,000 trace ids each, chosen by their hash.
     """
     rows = _Frame()
     slack_ns = SLACK // timedelta(microseconds=1) * 1000
     for run in runs_between(client, window.start, window.end)[-_SAMPLED_RUNS:]:
         named = count_named(client, run.run)
-        for slice_ in slices_of(run.run, named, SLACK)[:1] if named else ():
+        for slice_ in slices_of(run.run, named, SLACK, _SAMPLED_IDS)[:1] if named else ():
             for _, records, spans in load_slice(client, slice_):
                 for pair in pair_trace(records, spans, slack_ns).pairs:
                     rows.add(joined_request(pair, spans))
@@ -104,3 +108,25 @@ def load_network_shares(client: Client, window: Window) -> dict[tuple[str, str, 
         if one.subject is not None and network is not None and network.share is not None:
             shares[one.subject] = network.share
     return shares
+
+
+def with_network(
+    client: Client, zone: Zone, window: Window, cells: tuple[Cell, ...]
+) -> tuple[Cell, ...]:
+    """Return the cells, with the network's share of the test's time where that was measured at the client.
+
+    Raises
+    ------
+    DependencyError
+        The zone's store does not answer.
+    TerminalError
+        The store refused a query.
+    """
+    if not any(cell.vantage == "client" and cell.synthetic.requests for cell in cells):
+        return cells
+    with store_errors(zone):
+        shares = load_network_shares(client, window)
+    return tuple(
+        replace(cell, network_share=shares.get(cell.subject) if cell.vantage == "client" else None)
+        for cell in cells
+    )

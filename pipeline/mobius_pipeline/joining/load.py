@@ -109,9 +109,9 @@ def count_named(client: Client, run: str) -> Named | None:
     )
 
 
-def slices_of(run: str, named: Named, slack: timedelta) -> list[Slice]:
-    """Cut a run's trace ids into slices that fit into memory; none where it names no trace."""
-    of = -(-named.with_id // _SLICE_IDS)
+def slices_of(run: str, named: Named, slack: timedelta, ids: int = _SLICE_IDS) -> list[Slice]:
+    """Cut a run's trace ids into slices of some ``ids``, which fit into memory; none where it names no trace."""
+    of = -(-named.with_id // ids)
     since, until = named.start - slack, named.end + slack
     return [Slice(run, number, of, since, until) for number in range(of)]
 
