@@ -48,13 +48,11 @@ def name(client: Client, run: str, *ids: str, **fields: Any) -> None:
 
 def serve(client: Client, trace_id: bytes, *, service: str = "shop", **fields: Any) -> bytes:
     """A server span of 40 ms that began 5 ms after the request; returns its id."""
-    fields = {
-        "start_ns": NOW_NS + 5_000_000,
-        "duration_ns": 40_000_000,
-        "span_id": os.urandom(8),
-    } | fields
-    store_resources(client, make_resource([make_span(trace_id=trace_id, **fields)], service=service))  # fmt: skip
-    return bytes(fields["span_id"])
+    span_id = os.urandom(8)
+    chosen: dict[str, Any] = {"start_ns": NOW_NS + 5_000_000, "duration_ns": 40_000_000, "span_id": span_id}  # fmt: skip
+    span = make_span(trace_id=trace_id, **chosen | fields)
+    store_resources(client, make_resource([span], service=service))
+    return span.span_id
 
 
 def test_ids_in_capitals_are_ids_and_other_texts_are_none(client: Client) -> None:

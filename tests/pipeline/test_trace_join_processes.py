@@ -54,7 +54,8 @@ def test_killed_anywhere_and_repeated_it_moves_each_span_once(
 
 def join_together(barrier: Barrier, zone: Zone) -> None:
     """Join in small batches, both beginning at the same moment."""
-    corrections.BATCH_SPANS = join.BATCH_SPANS = 60  # type: ignore[misc]  # many batches, which meet
+    for each in (corrections, join):
+        vars(each)["BATCH_SPANS"] = 60  # many batches, which meet
     client = connect(zone, Purpose.INGEST)
     barrier.wait(60)
     join.join_run(client, "one")
