@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from mobius_analysis.correlate import Cell, SideSummary, correlate, name_ratio
 from mobius_analysis.correlate_matched import correlate_matched
 from mobius_analysis.intervals import Estimate, wilson
-from mobius_analysis.matching import Match
 from mobius_analysis.joined import network_note
 from mobius_analysis.joined_load import with_network
+from mobius_analysis.matching import Match
 from mobius_analysis.ratio import MARGIN
 from mobius_analysis.reported import load_reported
 from mobius_analysis.rollup import Only, Window, load_rollup

@@ -110,6 +110,23 @@ def test_called_services_are_no_entries() -> None:
     assert [s.span_id for s in entries_of(spans)] == ["a"]
 
 
+def test_the_load_tools_own_spans_may_be_in_the_trace() -> None:
+    """A tool that is traced itself: a span around the iteration, one a request, the service's, and what that calls."""
+    spans = [
+        span("loop", 0, 100, parent=NONE, kind="Internal"),
+        span("c1", 0, 50, parent="loop", kind="Client"),
+        span("s1", 1, 40, parent="c1", status=302),
+        span("out", 2, 9, parent="s1", kind="Client"),
+        span("deep", 3, 7, parent="out"),
+        span("c2", 60, 30, parent="loop", kind="Client"),
+        span("s2", 61, 20, parent="c2"),
+    ]
+    records = [record(0, 50, status=302), record(60, 30)]
+    assert outcome(records, spans) == ("joined", True, [("s1",), ("s2",)])
+    parts = joined_request(pair_trace(records, spans, SLACK).pairs[0], spans)
+    assert (parts.network_ms, parts.self_ms, parts.downstream_ms) == (10, 31, 9)
+
+
 def test_requests_of_one_client_span_at_the_same_time_are_entries() -> None:
     assert [s.span_id for s in entries_of([span("a", 0, 50), span("b", 5, 20)])] == ["a", "b"]
 

@@ -6,13 +6,23 @@ service), and several requests may carry one id (the hops of a redirect do, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-__all__ = ["Outcome", "Pair", "Record", "Span", "TraceJoin", "entries_of", "pair_trace"]
+__all__ = [
+    "NO_PARENT",
+    "Outcome",
+    "Pair",
+    "Record",
+    "Span",
+    "TraceJoin",
+    "entries_of",
+    "pair_trace",
+]
 
 SERVER: Final = "Server"
+NO_PARENT: Final = "0" * 16
 
 
 class Record(NamedTuple):
@@ -95,25 +105,46 @@ class TraceJoin:
 
 
 def entries_of(spans: Sequence[Span]) -> tuple[Span, ...]:
-    """Return the server spans of a trace that were caused from outside it, by time.
+    """Return the server spans of a trace that were caused from outside the services, by time.
 
-    These are the ones whose parent is not in the trace. Where a client span in between was lost, a called service's
-    span has no parent either; it lies within the time of its caller's and has another parent, which tells it apart.
-    A span that came twice counts once.
+    These are the ones without a server span above them; a load tool's own span may be. Where a client span in between
+    was lost, a called service's span has none either; it lies within the time of its caller's and hangs on another
+    parent, which tells it apart. A span that came twice counts once.
     """
-    known = {span.span_id for span in spans}
-    roots = {s.span_id: s for s in spans if s.kind == SERVER and s.parent_id not in known}
+    by_id = {span.span_id: span for span in spans}
+    known: dict[str, str | None] = {}
+    roots = [
+        (span, hook)
+        for span in by_id.values()
+        if span.kind == SERVER and (hook := _hook(span, by_id, known)) is not None
+    ]
     found: list[Span] = []
-    # The two latest ends of different parents are enough to know whether any other parent's span is around.
+    # The two latest ends of different hooks are enough to know whether a span of any other hook is around.
     latest: list[tuple[int, str]] = []
-    for span in sorted(roots.values(), key=lambda s: (s.start_ns, -s.duration_ns)):
-        if any(end >= span.end_ns for end, parent in latest if parent != span.parent_id):
+    for span, hook in sorted(roots, key=lambda each: (each[0].start_ns, -each[0].duration_ns)):
+        if any(end >= span.end_ns for end, other in latest if other != hook):
             continue
         found.append(span)
-        others = [each for each in latest if each[1] != span.parent_id]
-        own = [each for each in latest if each[1] == span.parent_id]
-        latest = sorted([*others, max([*own, (span.end_ns, span.parent_id)])], reverse=True)[:2]
+        others = [each for each in latest if each[1] != hook]
+        own = [each for each in latest if each[1] == hook]
+        latest = sorted([*others, max([*own, (span.end_ns, hook)])], reverse=True)[:2]
     return tuple(found)
+
+
+def _hook(span: Span, by_id: Mapping[str, Span], known: dict[str, str | None]) -> str | None:
+    """Id of the parent, outside the trace, that a server span hangs on by others; None beneath another server span.
+
+    ``known`` remembers it for the spans on the way.
+    """
+    way: dict[str, None] = {}
+    here = span.parent_id
+    while here in by_id and here not in known and here not in way and by_id[here].kind != SERVER:
+        way[here] = None
+        here = by_id[here].parent_id
+    # A ring, or a server span, ends it without a hook.
+    hook = known.get(here, None if here in by_id else here)
+    known.update(dict.fromkeys(way, hook))
+    return hook
 
 
 def pair_trace(records: Sequence[Record], spans: Sequence[Span], slack_ns: int) -> TraceJoin:

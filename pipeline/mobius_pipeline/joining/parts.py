@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from mobius_pipeline.joining.pairing import Pair, Span
+from mobius_pipeline.joining.pairing import NO_PARENT, Pair, Span
 
 __all__ = ["JoinedRequest", "joined_request", "union_ns"]
 
@@ -90,7 +90,7 @@ def _beneath(entries: Sequence[Span], spans: Sequence[Span]) -> dict[str, list[S
         if span.kind not in _CALLS or span.span_id in found:
             continue
         top = _top(span.span_id, parents, tops)
-        if top not in found:
+        if top not in found and top != NO_PARENT:
             around = (e for e in entries if e.start_ns <= span.start_ns < e.end_ns)
             top = next((entry.span_id for entry in around), "")
         if top in found:
