@@ -116,7 +116,9 @@ def test_the_document_has_the_promised_shape(settled: Shop) -> None:
             **dict.fromkeys(("production", "synthetic", "difference", "ratio"), interval),
             "verdict": None,
         },
-        **dict.fromkeys(("vantage", "verdict", "p99_verdict", "needs", "note", "match")),
+        **dict.fromkeys(
+            ("vantage", "network_share", "verdict", "p99_verdict", "needs", "note", "match")
+        ),
     }
     assert (cell["window_start"], cell["window_end"]) == (
         "2026-03-01T00:00:00Z",
