@@ -26,6 +26,7 @@ __all__ = [
     "SPAN",
     "Change",
     "ChangeKind",
+    "Direction",
     "Movement",
     "compare_release",
     "judge_changes",

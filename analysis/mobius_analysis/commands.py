@@ -14,6 +14,7 @@ import typer
 from mobius_analysis import gate_commands, parity_commands
 from mobius_analysis.explain_commands import MatchOption, explain, parse_match
 from mobius_analysis.joined_commands import join
+from mobius_analysis.suite_commands import suite
 from mobius_pipeline.config import load_config, pick_zones
 from mobius_pipeline.errors import UsageError
 from mobius_pipeline.options import (
@@ -53,6 +54,7 @@ def register(app: typer.Typer) -> None:
     app.command()(join)
     gate_commands.register(app)
     parity_commands.register(app)
+    app.command()(suite)
 
 
 def correlate(

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 __all__ = ["KINDS", "Finding", "Kind", "Severity", "load_open", "reconcile", "save_findings"]
 
 Kind = Literal[
-    "blind_spot",  # production moved with a release; the tests could have seen it and did not
-    "false_alarm",  # the tests moved with a release; production did not
-    "confirmed",  # both moved alike with a release
-    "early_warning",  # the tests of a version moved before users had it, and then production moved
-    "unseen_change",  # production moved with a release; the tests could not have seen it
+    "blind_spot",  # production moved, with a release or without; the tests could have seen it and did not
+    "false_alarm",  # the tests moved; production did not
+    "confirmed",  # both moved alike; without a release: at one time or the tests later, beyond chance
+    "early_warning",  # the tests moved before users had it, and then production moved
+    "unseen_change",  # production moved; the tests could not have seen it
+    "unclear_change",  # production moved without a release, a test near it, yet no nearer than by chance
     "optimistic_test",  # users get it slower than the test says
     "pessimistic_test",  # users get it faster than the test says
     "untested_endpoint",  # users use it, no test does

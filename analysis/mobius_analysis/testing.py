@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from mobius_analysis.clusters import Clusters
 from mobius_analysis.histogram import bucket_of
-from mobius_analysis.rollup import SERIES, clusters_of
+from mobius_analysis.rollup import SERIES, Window, clusters_of
+from mobius_analysis.suite_tracks import Track, bin_length
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -24,6 +25,7 @@ __all__ = [
     "clusters_from",
     "drifting_load",
     "insert_rollup",
+    "level_track",
     "loaded",
     "lognormal",
     "rollup_rows",
@@ -165,3 +167,36 @@ def insert_rollup(client: Client, rows: pl.DataFrame) -> None:
         .append_column("buckets", maps)
     )
     client.insert_arrow("latency_minute", table)
+
+
+def level_track(
+    window: Window,
+    load: NDArray[np.float64],
+    *,
+    test: str | None = None,
+    route: str = "/",
+    region: str = "eu-west-1",
+    median: float = 0.05,
+    rate: float = 100.0,
+    failed: float = 1.0,
+) -> Track:
+    """Make a track whose quantiles follow ``load`` (logarithms, one a bin of ``window``) exactly.
+
+    ``rate`` requests a bin, of which ``failed`` fail; p95 is 2.5 times the median. NaN in ``load``: no request.
+    """
+    present = np.isfinite(load)
+    minutes = window.minutes[0] + np.flatnonzero(present) * bin_length(window)
+    level = np.log(median) + load[present]
+    size = np.full(len(level), rate)
+    return Track(
+        subject=(region, "storefront", "GET", route),
+        test=test,
+        vantage="server",
+        minutes=minutes.astype(np.int64),
+        requests=size.astype(np.int64),
+        answered=size.astype(np.int64),
+        weight=size,
+        failed=np.full(len(level), failed),
+        seconds=size * np.exp(level),
+        logs={0.5: level, 0.95: level + np.log(2.5)},
+    )
