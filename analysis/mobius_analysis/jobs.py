@@ -20,6 +20,9 @@ from mobius_analysis.deduce import (
 from mobius_analysis.findings import Finding, load_open, reconcile, save_findings
 from mobius_analysis.joined_load import join_zone
 from mobius_analysis.matching import Match
+from mobius_analysis.suite_findings import suite_findings, suite_settled
+from mobius_analysis.suite_load import load_suite
+from mobius_analysis.suite_score import ZoneSuite
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.store import Purpose, connect
 
@@ -59,8 +62,9 @@ def run_job(
     0. Join test runs with what has arrived of their server spans, which leave production by it.
     1. Compare all cells.
     2. Compare before and after every release.
-    3. Deduce findings, bring the open ones up to date.
-    4. Save.
+    3. Look for changes without a release, and what the tests saw of them.
+    4. Deduce findings, bring the open ones up to date.
+    5. Save.
 
     With ``match`` the cells are those of a matched production, and nothing is deduced from them: a
     finding is about all users.
@@ -82,13 +86,16 @@ def run_job(
         if match != "none":
             return JobResult(result, (), ())
         changes = load_changes(client, result.window)  # 2
-        found = [  # 3
-            *cell_findings(result),
-            *change_findings(changes),
-            *foreign_region_findings(client, zone, result.window),
-        ]
-        renewed = reconcile(load_open(client), found, settled_by(result, changes))
-        if save:  # 4
+        suite = load_suite(  # 3
+            client,
+            zone,
+            result.window,
+            environment=environment,
+            cells=result.cells,
+            changes=changes,
+        )
+        renewed = _renew(client, zone, result, changes, suite)  # 4
+        if save:  # 5
             save_cells(client, result, now)
             save_findings(client, renewed, now)
     finally:
@@ -96,6 +103,25 @@ def run_job(
     return JobResult(
         result, changes, tuple(finding for finding in renewed if finding.status == "open")
     )
+
+
+def _renew(
+    client: Client,
+    zone: Zone,
+    result: CorrelationResult,
+    changes: tuple[Change, ...],
+    suite: ZoneSuite,
+) -> list[Finding]:
+    """Findings to save: those made now, and open ones that no longer hold."""
+    found = [
+        *cell_findings(result),
+        *change_findings(changes),
+        *suite_findings(suite),
+        *foreign_region_findings(client, zone, result.window),
+    ]
+    known = load_open(client)
+    settled = [*settled_by(result, changes), *suite_settled(suite, known)]
+    return reconcile(known, found, settled)
 
 
 def save_cells(client: Client, result: CorrelationResult, now: datetime) -> str:

@@ -15,7 +15,7 @@ from mobius_analysis.suite_tracks import Subject
 from mobius_analysis.verdicts import name_of
 from mobius_pipeline.options import format_time
 
-__all__ = ["change_document", "suite_document"]
+__all__ = ["alarm_document", "change_document", "suite_document"]
 
 
 def suite_document(
@@ -33,7 +33,7 @@ def suite_document(
             {"zone": zone.zone, **change_document(c, test)} for zone in zones for c in zone.changes
         ],
         "alarms": [
-            {"zone": zone.zone, **_alarm(a)}
+            {"zone": zone.zone, **alarm_document(a)}
             for zone in zones
             for a in zone.alarms
             if test in {None, a.move.test}
@@ -92,7 +92,8 @@ def change_document(change: UserChange, test: str | None = None) -> dict[str, An
     }
 
 
-def _alarm(alarm: Alarm) -> dict[str, Any]:
+def alarm_document(alarm: Alarm) -> dict[str, Any]:
+    """Return the JSON form of one move of a test."""
     move = alarm.move
     return {
         **_subject(move.subject),

@@ -30,13 +30,15 @@ def track(
     route: str = "/",
     noise: float = 0.03,
     phi: float = 0.3,
-    **more: float,
+    median: float = 0.05,
+    rate: float = 100.0,
+    failed: float = 1.0,
 ) -> Track:
     """A week in hours; each step is the hour from which the level is so many times what it was."""
     load = drifting_load(np.random.default_rng(seed), HOURS, phi, noise)
     for hour, factor in steps:
         load[np.arange(HOURS) >= hour] += np.log(factor)
-    return level_track(WEEK, load, test=test, route=route, **more)
+    return level_track(WEEK, load, test=test, route=route, median=median, rate=rate, failed=failed)
 
 
 def assessed(*tracks: Track) -> ZoneSuite:
