@@ -15,6 +15,8 @@ from mobius_analysis.clusters import Clusters
 from mobius_analysis.correlate import Cell
 from mobius_analysis.explain import Traces, explain, load_traces
 from mobius_analysis.histogram import bucket_bounds
+from mobius_analysis.joined import Split, split_document
+from mobius_analysis.joined_load import load_splits
 from mobius_analysis.load_model import load_runs, loads_document
 from mobius_analysis.matching import Match
 from mobius_analysis.ratio import MARGIN
@@ -45,12 +47,15 @@ class Evidence:
         What raw spans tell; None where they were not read.
     breakdown
         What the services measured of their requests, of ``load_breakdown``; None where raw spans were not read.
+    split
+        Where the time of the test's joined requests went, of ``load_splits``; None where none was joined.
     """
 
     rows: pl.DataFrame
     runs: Sequence[dict[str, Any]] = ()
     traces: Traces | None = None
     breakdown: pl.DataFrame | None = None
+    split: Split | None = None
 
 
 def load_detail(
@@ -106,11 +111,14 @@ def load_detail(
             " had neither users nor tests in this time"
         )
     tested = cell.production.requests and cell.synthetic.requests
+    runs = load_runs(client, window, subject)
+    splits = load_splits(client, window) if runs and raw else ()
     evidence = Evidence(
         load_rollup(client, window, subject, extra=("version",)),
-        load_runs(client, window, subject),
+        runs,
         load_traces(client, window, subject, cell.matching) if tested and raw else None,
         load_breakdown(client, window, subject) if raw else None,
+        next((one for one in splits if one.subject == key), None),
     )
     return detail_document(result.zone, cell, evidence, margin=margin)
 
@@ -133,7 +141,9 @@ def detail_document(
         "explanations": explanations,
         "segments": segments,
         "breakdown": None if evidence.breakdown is None else breakdown_document(evidence.breakdown),
-        "split": None,
+        "split": None
+        if evidence.split is None
+        else split_document((evidence.split,))["endpoints"][0],
         "load": loads_document(evidence.runs),
     }
 

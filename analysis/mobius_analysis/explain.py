@@ -20,7 +20,14 @@ from mobius_analysis.explanations import (
     segment_explanations,
 )
 from mobius_analysis.matching import Matching
-from mobius_analysis.request_parts import Neighbourhood, Parted, load_parts, neighbourhoods
+from mobius_analysis.patterns import find_patterns, matrix_of, slower_than
+from mobius_analysis.request_parts import (
+    SOURCES,
+    Neighbourhood,
+    Parted,
+    load_parts,
+    neighbourhoods,
+)
 from mobius_analysis.request_sample import RequestSample, load_sample
 from mobius_analysis.rollup import Only, Window
 from mobius_analysis.verdicts import HEADLINE, name_of
@@ -123,7 +130,35 @@ def explain(
     ranked = {
         name_of(q): _ranked(candidates[q], [gap[q] for gap in gaps.values()]) for q in HEADLINE
     }
-    return {**ranked, "sample": _sample_document(traces)}, documents
+    return {**ranked, "patterns": _patterns(traces), "sample": _sample_document(traces)}, documents
+
+
+def _patterns(traces: Traces | None) -> list[dict[str, Any]]:
+    """What singles out production's requests that are slower than the test's, of those whose time is parted."""
+    sides = {
+        source: [] if traces is None else [one for one in traces.parts if one.source == source]
+        for source in SOURCES
+    }
+    if not all(sides.values()):
+        return []
+    users, test = (np.asarray([float(one.duration_ns) for one in side]) for side in sides.values())
+    slow = np.concatenate([slower_than(users, test), np.zeros(len(test), np.bool_)])
+    components = matrix_of([one.parts for side in sides.values() for one in side])
+    return [
+        {
+            "precision": round(pattern.precision, 4),
+            "recall": round(pattern.recall, 4),
+            "ranges": [
+                {
+                    "component": one.component,
+                    "low_ms": float(f"{1000 * one.low:.4g}"),
+                    "high_ms": float(f"{1000 * one.high:.4g}"),
+                }
+                for one in pattern.ranges
+            ],
+        }
+        for pattern in find_patterns(components, slow)
+    ]
 
 
 def _gaps(both: Segments) -> dict[float, float]:
@@ -161,14 +196,16 @@ def _ranked(candidates: Sequence[Explanation], gaps: Sequence[float]) -> dict[st
         if holds[i] or alike[i].kind != "within"
     ]
     best = next((alike[i] for i in order if holds[i]), None)
-    return {"gap_ratio": ratio, "ranked": ranked, "text": _verdict(best, alike)}
+    return {"gap_ratio": ratio, "ranked": ranked, "text": _verdict(best, alike, len(candidates))}
 
 
-def _verdict(best: Explanation | None, candidates: Sequence[Explanation]) -> str:
+def _verdict(best: Explanation | None, candidates: Sequence[Explanation], seen: int) -> str:
     if best is not None:
         return f"{describe(best)}."
+    if not candidates and seen:
+        return "The requests that were read one by one do not show this gap: nothing can be said of it."
     if not candidates:
-        return "Nothing is known that could explain it: one version, one hour, and no spans of both sides."
+        return "Nothing is known that could explain it: no segment differs, and fewer than 30 requests of a side have spans."
     if all(one.share.bounds().low is None for one in candidates):
         return "Too few minutes to say what explains it."
     return f"Nothing explains it, of {len(candidates)} candidates."

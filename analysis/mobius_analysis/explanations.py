@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -150,8 +150,21 @@ def component_explanations(
     for q in quantiles:
         sides = [_around(requests, around, q, source) for source in ("real", "synthetic")]
         if min(len(side) for side in sides) >= LEAST_REQUESTS:
-            found[q] = list(_components(sides[0], sides[1], q))
+            found[q] = list(_components(sides[0], sides[1], q, "span"))
+            y, x = ([_by_service(one) for one in side] for side in sides)
+            if len({name for one in (*y, *x) for name in one.parts}) > 1:
+                found[q] += _components(y, x, q, "service")
     return found
+
+
+def _by_service(one: Parted) -> Parted:
+    """The same request with its time by service: its own parts and those of its spans are its service's."""
+    sums: dict[str, float] = {}
+    for label, seconds in one.parts.items():
+        service, colon, _ = label.partition(": ")
+        name = service if colon else one.service
+        sums[name] = sums.get(name, 0.0) + seconds
+    return replace(one, parts=sums)
 
 
 def _around(
@@ -168,7 +181,7 @@ def _around(
 
 
 def _components(
-    production: Sequence[Parted], synthetic: Sequence[Parted], q: float
+    production: Sequence[Parted], synthetic: Sequence[Parted], q: float, dimension: str
 ) -> Iterator[Explanation]:
     totals: dict[str, float] = {}
     for one in (*production, *synthetic):
@@ -202,7 +215,9 @@ def _components(
             "synthetic_requests": len(synthetic),
         }
         share = share_of(effect, whole)
-        yield Explanation("component", "span", name, q, effect, share, 0.0, "spans", gap, evidence)
+        yield Explanation(
+            "component", dimension, name, q, effect, share, 0.0, "spans", gap, evidence
+        )
 
 
 def _matrix(side: Sequence[Parted], names: Sequence[str], kept: int) -> NDArray[np.float64]:

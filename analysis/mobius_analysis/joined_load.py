@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from mobius_analysis.intervals import Bounds
-from mobius_analysis.joined import JOINED_SCHEMA, split
+from mobius_analysis.joined import JOINED_SCHEMA, Split, split
 from mobius_analysis.rollup import Window
 from mobius_pipeline.imports.zone_store import open_store
 from mobius_pipeline.joining.join import SLACK, RunJoin, join_run
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mobius_analysis.correlate import Cell
     from mobius_instrumentation.zones import Zone
 
-__all__ = ["join_zone", "load_joined", "load_network_shares", "with_network"]
+__all__ = ["join_zone", "load_joined", "load_network_shares", "load_splits", "with_network"]
 
 _CHUNK: Final = 50_000
 # Enough to tell a share, and bounded however many runs a window holds and however long they are.
@@ -89,8 +89,8 @@ def join_zone(zone: Zone) -> int:
         return sum(join_run(client, run.run).moved_now for run in pending_runs(client))
 
 
-def load_network_shares(client: Client, window: Window) -> dict[tuple[str, str, str, str], Bounds]:
-    """Return the network's share of the client's time by region, service, method and route, where joined requests tell it.
+def load_splits(client: Client, window: Window) -> tuple[Split, ...]:
+    """Split the time of joined requests of the window's runs, all together and by endpoint.
 
     A sample: of the ten latest runs of the window some 2,000 trace ids each, chosen by their hash.
     """
@@ -102,8 +102,13 @@ def load_network_shares(client: Client, window: Window) -> dict[tuple[str, str, 
             for _, records, spans in load_slice(client, slice_):
                 for pair in pair_trace(records, spans, slack_ns).pairs:
                     rows.add(joined_request(pair, spans))
+    return split(rows.frame())
+
+
+def load_network_shares(client: Client, window: Window) -> dict[tuple[str, str, str, str], Bounds]:
+    """Return the network's share of the client's time by region, service, method and route, where joined requests tell it."""
     shares = {}
-    for one in split(rows.frame()):
+    for one in load_splits(client, window):
         network = one.parts.get("network")
         if one.subject is not None and network is not None and network.share is not None:
             shares[one.subject] = network.share

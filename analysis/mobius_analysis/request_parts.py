@@ -27,14 +27,14 @@ _MOST_TRACES: Final = 400
 _LATE: Final = timedelta(minutes=5)
 
 _CHOSEN: Final = """
-SELECT s.trace_id, s.span_id FROM spans AS s
+SELECT s.trace_id, s.span_id, <source> AS side FROM spans AS s
 WHERE <endpoint>
-  AND arrayExists((source, low, high) -> toString(s.source) = source AND s.duration_ns BETWEEN low AND high,
+  AND arrayExists((source, low, high) -> side = source AND s.duration_ns BETWEEN low AND high,
                   {sources:Array(String)}, {lows:Array(UInt64)}, {highs:Array(UInt64)})
   -- Only traces of which the spans below were kept: the last 56 bits of the id decide (consistent sampling).
   AND bitAnd(reinterpretAsUInt64(reverse(substring(s.trace_id, 9, 8))), 72057594037927935) >= {kept_from:UInt64}
 ORDER BY cityHash64(s.trace_id), s.span_id
-LIMIT {most:UInt32} BY arrayFirstIndex((source, low, high) -> toString(s.source) = source
+LIMIT {most:UInt32} BY arrayFirstIndex((source, low, high) -> side = source
         AND s.duration_ns BETWEEN low AND high, {sources:Array(String)}, {lows:Array(UInt64)}, {highs:Array(UInt64)})
 """
 _SPANS: Final = """
@@ -42,8 +42,9 @@ WITH chosen AS (<chosen>)
 SELECT lower(hex(t.trace_id)) AS trace_id, lower(hex(t.span_id)) AS span_id, lower(hex(t.parent_span_id)) AS parent,
     toString(t.service) AS service, toString(t.name) AS name, toString(t.kind) AS kind,
     if(t.attributes['db.system.name'] != '', t.attributes['db.system.name'], t.attributes['db.system']) AS database,
-    toUnixTimestamp64Nano(t.start) AS start_ns, t.duration_ns AS duration_ns, toString(t.source) AS source,
-    t.weight AS weight, (t.trace_id, t.span_id) IN (SELECT trace_id, span_id FROM chosen) AS root,
+    toUnixTimestamp64Nano(t.start) AS start_ns, t.duration_ns AS duration_ns, t.weight AS weight,
+    (t.trace_id, t.span_id) IN (SELECT trace_id, span_id FROM chosen) AS root,
+    (t.trace_id, t.span_id) IN (SELECT trace_id, span_id FROM chosen WHERE side = 'synthetic') AS tested,
     mapKeys(mapFilter((k, v) -> startsWith(k, 'mobius.') AND endsWith(k, '.duration'), t.attributes)) AS names,
     mapValues(mapFilter((k, v) -> startsWith(k, 'mobius.') AND endsWith(k, '.duration'), t.attributes)) AS texts
 FROM spans AS t
@@ -65,13 +66,14 @@ class Neighbourhood:
 
 @dataclass(frozen=True, slots=True)
 class Parted:
-    """One request: minute since the epoch, side, duration, and its parts, which add up to it (seconds)."""
+    """One request: minute since the epoch, side, duration, its parts, which add up to it (seconds), and its service."""
 
     minute: int
     source: str
     weight: float
     duration_ns: int
     parts: Mapping[str, float]
+    service: str
 
 
 def neighbourhoods(sample: RequestSample) -> tuple[Neighbourhood, ...]:
@@ -143,10 +145,11 @@ def _part(rows: Sequence[dict[str, Any]]) -> Iterator[Parted]:
             parts = parts_of_request(span, spans, _measures(row["names"], row["texts"]))
             yield Parted(
                 row["start_ns"] // 60_000_000_000,
-                row["source"],
+                "synthetic" if row["tested"] else "real",
                 row["weight"],
                 row["duration_ns"],
                 parts,
+                span.service,
             )
 
 

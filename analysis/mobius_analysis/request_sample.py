@@ -28,6 +28,15 @@ _CLASSES: Final = ((1, "empty"), (1 << 10, "< 1 KiB"), (1 << 12, "1-4 KiB"), (1 
                    (1 << 16, "16-64 KiB"), (1 << 18, "64-256 KiB"), (1 << 20, "256 KiB-1 MiB"))  # fmt: skip
 
 # Answered requests as the rollup counts them, at the server.
+# Server spans that the results of a test name by trace id are the test's, marked or not, as in the rollup.
+_SOURCE: Final = """
+if(s.source = 'real' AND (s.trace_id, s.span_id) IN (
+    SELECT j.trace_id, j.span_id FROM joined_spans AS j
+    WHERE j.minute >= {since:DateTime('UTC')} AND j.minute < {until:DateTime('UTC')}
+      AND j.service = {service:String} AND j.method = {method:String} AND j.route = {route:String}
+    GROUP BY j.trace_id, j.span_id HAVING sum(j.sign) > 0
+), 'synthetic', toString(s.source))
+"""
 _ENDPOINT: Final = """
     s.start >= {since:DateTime('UTC')} AND s.start < {until:DateTime('UTC')}
     AND s.kind IN ('Server', 'Consumer') AND s.source IN ('real', 'synthetic')
@@ -39,11 +48,11 @@ _ENDPOINT: Final = """
 """
 
 _COUNT: Final = """
-SELECT toString(s.source) AS source, count() AS requests FROM spans AS s
-WHERE <endpoint> GROUP BY source
+SELECT <source> AS side, count() AS requests FROM spans AS s
+WHERE <endpoint> GROUP BY side
 """
 _SAMPLE: Final = """
-SELECT toUInt32(intDiv(toUnixTimestamp(s.start), 60)) AS minute, toString(s.source) AS source,
+SELECT toUInt32(intDiv(toUnixTimestamp(s.start), 60)) AS minute, <source> AS side,
     lower(hex(s.trace_id)) AS trace_id, s.duration_ns AS duration_ns, s.weight AS weight,
     toString(s.instance) AS instance, toString(s.environment) AS environment,
     if(s.http_status >= 100, concat(toString(intDiv(s.http_status, 100)), 'xx'), 'ok') AS status_class,
@@ -52,7 +61,7 @@ SELECT toUInt32(intDiv(toUnixTimestamp(s.start), 60)) AS minute, toString(s.sour
 FROM spans AS s
 WHERE <endpoint>
 ORDER BY cityHash64(s.trace_id), s.span_id
-LIMIT {most:UInt32} BY s.source
+LIMIT {most:UInt32} BY side
 """
 # What the other spans of those traces say: whether caches answered, and how much rarer they were kept.
 _TRACES: Final = """
@@ -62,7 +71,7 @@ FROM spans AS t
 WHERE t.start >= {since:DateTime('UTC')} AND t.start < {until:DateTime('UTC')}
   AND t.trace_id IN (
     SELECT s.trace_id FROM spans AS s WHERE <endpoint>
-    ORDER BY cityHash64(s.trace_id), s.span_id LIMIT {most:UInt32} BY s.source)
+    ORDER BY cityHash64(s.trace_id), s.span_id LIMIT {most:UInt32} BY <source>)
 GROUP BY trace_id
 """
 _TRUE: Final = ("true", "1", "hit")
@@ -115,7 +124,7 @@ def load_sample(
         str(row[0]): int(row[1])
         for row in query(client, of_endpoint(_COUNT), parameters).iter_rows()
     }
-    rows = query(client, of_endpoint(_SAMPLE), parameters)
+    rows = query(client, of_endpoint(_SAMPLE), parameters).rename({"side": "source"})
     traces = query(client, of_endpoint(_TRACES), parameters)
     joined = rows.join(traces, on="trace_id", how="left", maintain_order="left")
     hits = pl.col("hits").list
@@ -139,11 +148,11 @@ def load_sample(
 
 
 def of_endpoint(sql: str) -> str:
-    """Put the condition for ``<endpoint>`` in: answered requests of one endpoint, spans named ``s``.
+    """Put in the condition for ``<endpoint>``: answered requests of one endpoint, spans named ``s``.
 
-    Its parameters are ``since``, ``until`` and those of :class:`mobius_analysis.rollup.Only`.
+    And for ``<source>`` the side that they are on, real or synthetic. The parameters are ``since``, ``until`` and those of :class:`mobius_analysis.rollup.Only`.
     """
-    return sql.replace("<endpoint>", _ENDPOINT)
+    return sql.replace("<endpoint>", _ENDPOINT).replace("<source>", _SOURCE)
 
 
 def _kept_from(rows: pl.DataFrame) -> int:

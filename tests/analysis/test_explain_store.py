@@ -178,3 +178,31 @@ def insert(client: Client, rows: list[list[Any]]) -> None:
 )  # fmt: skip
 def test_sizes_have_classes(text: str, name: str) -> None:
     assert size_class(text) == name
+
+
+def test_spans_that_a_test_s_results_name_are_the_test_s(empty: Shop) -> None:
+    """Unmarked requests that a correction has moved to a run leave production's sample, parts included."""
+    rows = list(requests(1, "/", "real", Side(misses=1.0), 20))
+    insert(empty.client, rows)
+    named = [row for row in rows if row[7] == "Server"][::3]
+    insert_moved(empty.client, 1, named, 1)
+    insert_moved(empty.client, 2, named[:10], -1)  # taken back
+    traces = load_traces(empty.client, WINDOW, Only(REGION, SERVICE, "GET", "/"))
+    ids = {row[3].hex() for row in named[10:]}
+    assert set(traces.sample.side("synthetic")["trace_id"]) == ids
+    assert traces.sample.stored == {"real": 20 * MINUTES - len(ids), "synthetic": len(ids)}
+    assert {one.source for one in traces.parts} == {"real", "synthetic"}
+
+
+def insert_moved(client: Client, batch: int, rows: list[list[Any]], sign: int) -> None:
+    client.insert(
+        "joined_spans",
+        [
+            [batch, "w", sign, 1, "run", row[3], row[4], row[1] // 10**9 // 60 * 60, *row[8:11], "", *row[12:14], "2xx", 1.0]
+            for row in rows
+        ],
+        column_names=[
+            "batch", "writer", "sign", "adds", "run", "trace_id", "span_id", "minute", "region", "service", "version",
+            "environment", "method", "route", "status_class", "weight",
+        ],
+    )  # fmt: skip
