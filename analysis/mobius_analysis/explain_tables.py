@@ -38,9 +38,8 @@ def print_detail(document: dict[str, Any], console: Console | None = None) -> No
     out.print(_shift_table(document["shift"]))
     out.print(document["shift"]["text"], markup=False)
     out.print(_errors(cell["errors"]), markup=False)
-    for name, found in document["explanations"].items():
-        if name == "sample":
-            continue
+    for name in ("p50", "p95"):
+        found = document["explanations"][name]
         out.print(f"why, at {name}: {found['text']}", markup=False)
         for one in found["ranked"][1:_LISTED]:
             if one["holds"]:
