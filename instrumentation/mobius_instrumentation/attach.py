@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from starlette.applications import Starlette
 
+    from mobius_instrumentation.runtime import RuntimeReporter
     from mobius_instrumentation.synthetic import SyntheticTraffic
 
 __all__ = ["attach", "detach", "uses_opentelemetry_middleware"]
@@ -45,11 +46,13 @@ def attach(
     *,
     allowed: frozenset[str],
     monitor: LoopMonitor | None = None,
+    runtime: RuntimeReporter | None = None,
     opentelemetry: bool = False,
 ) -> None:
     """Trace the requests of ``app``, whose middleware stack is not built yet.
 
-    ``opentelemetry`` as :func:`uses_opentelemetry_middleware` says; such spans have no measures of ours.
+    ``opentelemetry`` as :func:`uses_opentelemetry_middleware` says; such spans have no measures of ours, and the
+    process has none either. ``runtime`` is started by the first request of a process.
     """
     # Read once, when the first OpenTelemetry instrumentation initialises; what the user set stays.
     os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
@@ -74,6 +77,7 @@ def attach(
         tracer=provider.get_tracer("mobius_instrumentation"),
         synthetic=synthetic,
         monitor=monitor or LoopMonitor(),
+        runtime=runtime,
         allowed=allowed,
     )
     original = app.build_middleware_stack

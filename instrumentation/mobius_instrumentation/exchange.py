@@ -190,6 +190,8 @@ class Exchange:
             measures["mobius.loop.blocked.duration"] = blocked * _NANO
             if request.stack:
                 measures["mobius.loop.blocked.stack"] = request.stack
+        if request.connection_wait_ns >= _LEAST_NS:
+            measures["mobius.client.connection.duration"] = request.connection_wait_ns * _NANO
         if request.calls is not None:
             measures.update(request.client_measures())
         return measures

@@ -16,10 +16,13 @@ from opentelemetry.sdk.resources import Resource
 
 from mobius_instrumentation.allowlist import AttributePolicy
 from mobius_instrumentation.attach import attach, uses_opentelemetry_middleware
+from mobius_instrumentation.client_instrumentations import instrument_clients
 from mobius_instrumentation.errors import ConfigurationError
 from mobius_instrumentation.kafka_options import kafka_settings
 from mobius_instrumentation.lifespan import FlushAtShutdown
+from mobius_instrumentation.loop_monitor import LoopMonitor
 from mobius_instrumentation.options import resolve
+from mobius_instrumentation.runtime import RuntimeReporter
 from mobius_instrumentation.sampling import KeepRules, sampler_from_environment
 from mobius_instrumentation.stats import ExportStats
 from mobius_instrumentation.synthetic import SyntheticTraffic
@@ -116,6 +119,8 @@ def instrument(
     compression: str | None = None,
     keep: KeepRules | None = None,
     http_instrumentation: str | None = None,
+    clients: Sequence[str] | None = None,
+    runtime_interval_ms: int | None = None,
     stats_file: str | None = None,
     kafka_options: Mapping[str, Any] | None = None,
 ) -> Instrumentation:
@@ -156,10 +161,15 @@ def instrument(
     timeout = settings["shutdown_timeout_ms"] / 1000
     instrumentation = Instrumentation(provider, zone, exporter, synthetic, timeout)
     app.add_middleware(FlushAtShutdown, flush=instrumentation.force_flush)
+    monitor = LoopMonitor()
+    interval = settings["runtime_interval_ms"] / 1000
+    instrument_clients(provider, settings["clients"])
     attach(
         app,
         provider,
         synthetic,
+        monitor=monitor,
+        runtime=RuntimeReporter(provider, monitor, instrumentation.stats, interval),
         allowed=AttributePolicy.with_extra(settings["attributes"]).allowed,
         opentelemetry=uses_opentelemetry_middleware(settings["http_instrumentation"]),
     )

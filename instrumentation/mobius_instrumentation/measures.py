@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["MEASURES", "REQUEST_MEASURES", "RUNTIME_MEASURES", "measures_table"]
+__all__ = ["CALL_MEASURES", "MEASURES", "REQUEST_MEASURES", "RUNTIME_MEASURES", "measures_table"]
 
 REQUEST_MEASURES: Final[dict[str, tuple[str, str]]] = {
     "mobius.requests.in_flight": (
@@ -91,7 +91,14 @@ RUNTIME_MEASURES: Final[dict[str, tuple[str, str]]] = {
 }
 """On the span ``mobius.runtime`` of a process."""
 
-MEASURES: Final = frozenset(REQUEST_MEASURES) | frozenset(RUNTIME_MEASURES)
+CALL_MEASURES: Final[dict[str, tuple[str, str]]] = {
+    "mobius.cache.hit": ("", "Whether a read of one value of a cache found it."),
+}
+"""On a client span inside a request."""
+
+MEASURES: Final = (
+    frozenset(REQUEST_MEASURES) | frozenset(RUNTIME_MEASURES) | frozenset(CALL_MEASURES)
+)
 
 
 def measures_table(measures: dict[str, tuple[str, str]]) -> str:

@@ -28,6 +28,7 @@ from mobius_instrumentation.stepping import measured
 
 if TYPE_CHECKING:
     from mobius_instrumentation.loop_monitor import LoopMonitor
+    from mobius_instrumentation.runtime import RuntimeReporter
     from mobius_instrumentation.synthetic import SyntheticTraffic
 
 __all__ = ["RequestTracing"]
@@ -54,6 +55,8 @@ class RequestTracing:
         Counts requests in flight and knows how late the loop is.
     allowed
         The allow-list: attributes that are not on it are not even looked up.
+    runtime
+        Tells how the process fares.
     """
 
     def __init__(
@@ -64,11 +67,13 @@ class RequestTracing:
         synthetic: SyntheticTraffic,
         monitor: LoopMonitor,
         allowed: frozenset[str],
+        runtime: RuntimeReporter | None = None,
     ) -> None:
         self.app = app
         self._tracer = tracer
         self._synthetic = synthetic
         self._monitor = monitor
+        self._runtime = runtime
         self._attributes = HttpAttributes(allowed)
         self._headers = HeaderReader()
         self._excluded: ExcludeList | None = None
@@ -102,6 +107,8 @@ class RequestTracing:
         if self._excluded is not None and self._excluded.url_disabled(_url(scope)):
             return None
         began = time.monotonic_ns()
+        if self._runtime is not None and not self._runtime.started():
+            self._runtime.start()
         parent = otel.get_current()
         kind = SpanKind.SERVER
         if parent:  # called in-process: usually there is nothing

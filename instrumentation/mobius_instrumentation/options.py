@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import unquote
 
+from mobius_instrumentation.client_instrumentations import CLIENTS
 from mobius_instrumentation.errors import ConfigurationError
 from mobius_instrumentation.sampling import KeepRules, parse_rules
 
@@ -82,6 +83,17 @@ def _count(text: str) -> int:
     if value < 1:
         raise ValueError("must be a whole number above 0")
     return value
+
+
+def _count_or_none(text: str) -> int:
+    return 0 if text == "0" else _count(text)
+
+
+def _clients(text: str) -> tuple[str, ...]:
+    names = tuple(CLIENTS) if text == "installed" else _names(text)
+    if unknown := sorted(set(names) - set(CLIENTS)):
+        raise ValueError(f"{unknown[0]} is not one of {', '.join(CLIENTS)}, or installed")
+    return names
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -233,6 +245,23 @@ _OPTIONS: Final[tuple[Option[Any], ...]] = (
         "`mobius`: server spans with measures. `opentelemetry`: OpenTelemetry's own middleware, which costs "
         "more and measures nothing, for its metrics or the older names of attributes. `auto`: `mobius`, unless "
         "`OTEL_SEMCONV_STABILITY_OPT_IN` asks for older names.",
+    ),
+    Option(
+        "clients",
+        ("MOBIUS_CLIENTS",),
+        "",
+        (),
+        _clients,
+        "OpenTelemetry's instrumentations of clients to switch on: of `sqlalchemy`, `httpx`, `redis`, `asyncpg`, "
+        "`psycopg`, `requests`, or `installed` for all that are installed. Engines made before are not traced.",
+    ),
+    Option(
+        "runtime_interval_ms",
+        ("MOBIUS_RUNTIME_INTERVAL_MS",),
+        "",
+        10_000,
+        _count_or_none,
+        "Milliseconds between two spans `mobius.runtime`, which say how the process fares; 0 for none.",
     ),
     Option(
         "stats_file",

@@ -52,6 +52,7 @@ class Request:
     __slots__ = (
         "blocked_ns",
         "calls",
+        "connection_wait_ns",
         "handler_at",
         "handler_in_thread",
         "held_ns",
@@ -72,6 +73,7 @@ class Request:
         self.handler_at = 0  # monotonic; 0 as long as no handler runs
         self.handler_in_thread = False
         self.thread_wait_ns = 0
+        self.connection_wait_ns = 0
         self.calls: dict[CallKind, int] | None = None
         self.intervals: dict[CallKind, list[tuple[int, int]]] | None = None
         self.kept: bool | None = None  # the sampling decision, once it is made

@@ -25,6 +25,7 @@ from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.util.types import Attributes, AttributeValue
 
+from mobius_instrumentation.query_summary import query_summary
 from mobius_instrumentation.request import Request
 
 __all__ = ["LightSpan", "LightTracer", "LightTracerProvider", "bears"]
@@ -163,14 +164,26 @@ class LightSpan(sdk.Span):
             _log.warning("Calling end() on an ended span.")
             return
         ended = time.time_ns() if end_time is None else end_time
-        request = self.request
-        if request is not None and self._kind is SpanKind.CLIENT and self._start_time is not None:
-            outer = self.parent_span
-            nested = outer is not None and outer.kind is SpanKind.CLIENT
-            request.called(self._attributes, self._start_time, ended, nested=nested)
+        if self._kind is SpanKind.CLIENT:
+            self._called(ended)
         self._span_processor._on_ending(self)  # noqa: SLF001  # the SDK's own protocol between span and processor
         self._end_time = ended
         self._span_processor.on_end(self)
+
+    def _called(self, ended: int) -> None:
+        """Tell the request of a call, and the span what its statement does."""
+        own, request, outer = self._attributes, self.request, self.parent_span
+        statement = own.get("db.query.text") or own.get("db.statement")
+        if type(statement) is str and "db.query.summary" not in own:
+            summary = query_summary(statement)
+            if summary is not None:
+                own["db.query.summary"] = summary
+        if request is not None and self._start_time is not None:
+            # Getting a connection takes time, but asks the database nothing.
+            nested = self._name == "connect" or (
+                outer is not None and outer.kind is SpanKind.CLIENT
+            )
+            request.called(own, self._start_time, ended, nested=nested)
 
 
 class LightTracer(sdk.Tracer):

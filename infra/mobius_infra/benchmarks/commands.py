@@ -70,6 +70,15 @@ def bench(
     repeats: Annotated[
         int, typer.Option("--repeats", min=1, help="ingest: runs of each pipeline.")
     ] = 3,
+    rate: Annotated[
+        float, typer.Option("--rate", min=1, help="instrumentation: requests a second.")
+    ] = 100,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=2, help="instrumentation: length of a run.")
+    ] = 4,
+    turns: Annotated[
+        int, typer.Option("--turns", min=1, help="instrumentation: runs of each variant.")
+    ] = 8,
     kills: Annotated[
         int,
         typer.Option(
@@ -94,7 +103,8 @@ def bench(
         "kills": kills,
         "collector": not without_collector,
     }
-    document = run_all(name or [], {"ingest": ingest})
+    cost = {"rate": rate, "seconds": seconds, "turns": turns}
+    document = run_all(name or [], {"ingest": ingest, "instrumentation": cost})
     if json:
         print_json(document)
         return
