@@ -16,6 +16,7 @@ from mobius_analysis.matching import Match
 from mobius_analysis.ratio import MARGIN
 from mobius_analysis.reported import load_reported
 from mobius_analysis.rollup import Only, Window, load_rollup
+from mobius_analysis.sampled_count import count_bounds
 from mobius_analysis.verdicts import HEADLINE, QUANTILES, name_of
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.options import format_time
@@ -177,7 +178,9 @@ def _notes(cell: Cell) -> Iterable[str]:
         estimates = {q: found for q in HEADLINE if (found := side.estimate(q)) is not None}
         yield from _note_minutes(name, side, estimates.values())
         if side.sampled:
-            yield f"{name} is sampled: {side.requests:,} requests stand for {side.weight:,.0f}"
+            count = count_bounds(side.requests, side.weight, side.weight_squared)
+            between = f"{count.low or 0:,.0f} to {count.high or 0:,.0f}"
+            yield f"{name} is sampled: {side.requests:,} requests stand for {side.weight:,.0f} ({between})"
         short = [name_of(q) for q, found in estimates.items() if found.bounds.low is None]
         if short and not side.reported:
             yield f"not enough {name} data for an interval of {' and '.join(short)}"

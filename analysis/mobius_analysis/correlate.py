@@ -46,14 +46,15 @@ _ENOUGH_AT_SERVER: Final = 72  # the least number that gives p95 an interval
 class SideSummary:
     """What one side of a cell measured.
 
-    ``requests`` and ``errors`` count measured requests, ``weight`` what they stand for; ``answered``
-    are those whose latency counts, in ``minutes`` minutes, and ``seconds`` the time they took together.
+    ``requests`` and ``errors`` count measured requests, ``weight`` what they stand for, ``weight_squared``
+    the sum of their squared weights; ``answered`` are those whose latency counts, in ``minutes`` minutes, and ``seconds`` the time they took together.
     ``reported``: only a tool's percentiles are known.
     """
 
     requests: int = 0
     errors: int = 0
     weight: float = 0.0
+    weight_squared: float = 0.0
     answered: int = 0
     minutes: int = 0
     seconds: float = 0.0
@@ -213,6 +214,7 @@ def summarise(
         requests=int(rows["requests"].sum()),
         errors=int(rows["errors"].sum()),
         weight=float(rows["weight"].sum()),
+        weight_squared=float(rows["weight_squared"].sum()),
     )
     if clusters is None:
         return summary, None

@@ -133,4 +133,4 @@ def _watch_sqlalchemy_pools() -> None:
                 request.connection_wait_ns += time.monotonic_ns() - began
 
     vars(watched)["_mobius_watches"] = True
-    Pool.connect = watched  # type: ignore[method-assign]  # its one public way to a connection
+    Pool.connect = watched  # type: ignore[method-assign,assignment]  # its one public way to a connection

@@ -19,7 +19,6 @@ from mobius_instrumentation.attach import attach, uses_opentelemetry_middleware
 from mobius_instrumentation.client_instrumentations import instrument_clients
 from mobius_instrumentation.errors import ConfigurationError
 from mobius_instrumentation.kafka_options import kafka_settings
-from mobius_instrumentation.lifespan import FlushAtShutdown
 from mobius_instrumentation.loop_monitor import LoopMonitor
 from mobius_instrumentation.options import resolve
 from mobius_instrumentation.runtime import RuntimeReporter
@@ -64,12 +63,14 @@ class Instrumentation:
         exporter: KafkaSpanExporter | None = None,
         synthetic: SyntheticTraffic | None = None,
         shutdown_timeout: float = 5.0,
+        runtime: RuntimeReporter | None = None,
     ) -> None:
         self.tracer_provider = tracer_provider
         self.zone = zone
         self._exporter = exporter
         self._synthetic = synthetic
         self._timeout = shutdown_timeout
+        self._runtime = runtime
 
     def stats(self) -> ExportStats:
         """Exact account of the spans so far; see :class:`ExportStats`."""
@@ -96,6 +97,8 @@ class Instrumentation:
 
         Runs by itself at the end of the process. It blocks, as :meth:`force_flush` does.
         """
+        if self._runtime is not None:
+            self._runtime.stop()
         if self._exporter is not None:
             self._exporter.shutdown((self._timeout if timeout is None else timeout) * 1000)
 
@@ -159,17 +162,20 @@ def instrument(
     synthetic = SyntheticTraffic(settings["synthetic_key"])
     provider = _provider(settings, exporter)
     timeout = settings["shutdown_timeout_ms"] / 1000
-    instrumentation = Instrumentation(provider, zone, exporter, synthetic, timeout)
-    app.add_middleware(FlushAtShutdown, flush=instrumentation.force_flush)
     monitor = LoopMonitor()
     interval = settings["runtime_interval_ms"] / 1000
+    runtime = RuntimeReporter(provider, monitor, exporter.stats, interval)
+    instrumentation = Instrumentation(provider, zone, exporter, synthetic, timeout, runtime)
+    from mobius_instrumentation.lifespan import FlushAtShutdown
+
+    app.add_middleware(FlushAtShutdown, flush=instrumentation.force_flush)
     instrument_clients(provider, settings["clients"])
     attach(
         app,
         provider,
         synthetic,
         monitor=monitor,
-        runtime=RuntimeReporter(provider, monitor, instrumentation.stats, interval),
+        runtime=runtime,
         allowed=AttributePolicy.with_extra(settings["attributes"]).allowed,
         opentelemetry=uses_opentelemetry_middleware(settings["http_instrumentation"]),
     )

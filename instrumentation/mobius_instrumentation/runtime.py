@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-import anyio.to_thread
 from opentelemetry import context as otel
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
@@ -107,6 +106,8 @@ class RuntimeReporter:
             self._pid = os.getpid()
             self._stopped = threading.Event()
             try:
+                import anyio.to_thread
+
                 self._limiter = anyio.to_thread.current_default_thread_limiter()
             except Exception:  # noqa: BLE001  # no loop that anyio knows: threads are not told then
                 self._limiter = None

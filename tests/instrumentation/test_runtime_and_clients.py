@@ -109,7 +109,7 @@ def test_a_process_says_how_it_fares(traced: Traced) -> None:
     assert expected <= names
 
     def total(name: str) -> float:
-        return sum(span.attributes[name] for span in spans)
+        return float(sum(span.attributes[name] for span in spans))
 
     assert total("mobius.requests.count") == 1
     assert max(span.attributes["mobius.requests.in_flight.max"] for span in spans) == 1

@@ -14,7 +14,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, Tracer, TracerProvider
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 
-from mobius_instrumentation.measures import REQUEST_MEASURES, measures_table
+from mobius_instrumentation.measures import REQUEST_MEASURES, RUNTIME_MEASURES, measures_table
 from mobius_instrumentation.spans import LightSpan, LightTracer, LightTracerProvider, bears
 
 DOCS = Path(__file__).parents[2] / "docs" / "instrumentation.md"
@@ -146,3 +146,4 @@ def test_an_sdk_that_does_not_bear_light_spans_keeps_its_own(
 def test_every_measure_is_documented() -> None:
     text = DOCS.read_text(encoding="utf-8")
     assert measures_table(REQUEST_MEASURES) in text
+    assert measures_table(RUNTIME_MEASURES) in text
