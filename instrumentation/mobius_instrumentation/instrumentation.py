@@ -16,13 +16,16 @@ from opentelemetry.sdk.resources import Resource
 
 from mobius_instrumentation.allowlist import AttributePolicy
 from mobius_instrumentation.attach import attach, uses_opentelemetry_middleware
+from mobius_instrumentation.blocked_stack import BlockedStackSampler
 from mobius_instrumentation.client_instrumentations import instrument_clients
 from mobius_instrumentation.errors import ConfigurationError
 from mobius_instrumentation.kafka_options import kafka_settings
 from mobius_instrumentation.loop_monitor import LoopMonitor
 from mobius_instrumentation.options import resolve
+from mobius_instrumentation.processor import ExportingProcessor
 from mobius_instrumentation.runtime import RuntimeReporter
 from mobius_instrumentation.sampling import KeepRules, sampler_from_environment
+from mobius_instrumentation.spans import LightTracerProvider
 from mobius_instrumentation.stats import ExportStats
 from mobius_instrumentation.synthetic import SyntheticTraffic
 from mobius_instrumentation.zone_variables import (
@@ -60,17 +63,20 @@ class Instrumentation:
         self,
         tracer_provider: TracerProvider | None = None,
         zone: Zone | None = None,
+        *,
         exporter: KafkaSpanExporter | None = None,
         synthetic: SyntheticTraffic | None = None,
-        shutdown_timeout: float = 5.0,
+        processor: ExportingProcessor | None = None,
         runtime: RuntimeReporter | None = None,
+        shutdown_timeout: float = 5.0,
     ) -> None:
         self.tracer_provider = tracer_provider
         self.zone = zone
         self._exporter = exporter
         self._synthetic = synthetic
-        self._timeout = shutdown_timeout
+        self._processor = processor
         self._runtime = runtime
+        self._timeout = shutdown_timeout
 
     def stats(self) -> ExportStats:
         """Exact account of the spans so far; see :class:`ExportStats`."""
@@ -79,7 +85,8 @@ class Instrumentation:
         return replace(
             self._exporter.stats(),
             markers_rejected=self._synthetic.rejected,
-            unsampled=self._synthetic.unsampled,
+            unsampled=self._synthetic.unsampled
+            + (0 if self._processor is None else self._processor.unkept),
         )
 
     def force_flush(self, timeout: float | None = None) -> bool:
@@ -124,6 +131,7 @@ def instrument(
     http_instrumentation: str | None = None,
     clients: Sequence[str] | None = None,
     runtime_interval_ms: int | None = None,
+    blocked_stack: bool | None = None,
     stats_file: str | None = None,
     kafka_options: Mapping[str, Any] | None = None,
 ) -> Instrumentation:
@@ -160,12 +168,21 @@ def instrument(
     _check_fresh(app)
     exporter = _exporter(zone, settings, kafka_options, _kafka_connection(zone, zones))
     synthetic = SyntheticTraffic(settings["synthetic_key"])
-    provider = _provider(settings, exporter)
-    timeout = settings["shutdown_timeout_ms"] / 1000
+    processor = ExportingProcessor(exporter, settings["keep"])
+    provider = _provider(settings, processor)
     monitor = LoopMonitor()
     interval = settings["runtime_interval_ms"] / 1000
-    runtime = RuntimeReporter(provider, monitor, exporter.stats, interval)
-    instrumentation = Instrumentation(provider, zone, exporter, synthetic, timeout, runtime)
+    sampler = BlockedStackSampler() if settings["blocked_stack"] else None
+    runtime = RuntimeReporter(provider, monitor, exporter.stats, interval, sampler)
+    instrumentation = Instrumentation(
+        provider,
+        zone,
+        exporter=exporter,
+        synthetic=synthetic,
+        processor=processor,
+        runtime=runtime,
+        shutdown_timeout=settings["shutdown_timeout_ms"] / 1000,
+    )
     from mobius_instrumentation.lifespan import FlushAtShutdown
 
     app.add_middleware(FlushAtShutdown, flush=instrumentation.force_flush)
@@ -269,9 +286,7 @@ def _exporter(
     )
 
 
-def _provider(settings: Mapping[str, Any], exporter: KafkaSpanExporter) -> TracerProvider:
-    from mobius_instrumentation.processor import ExportingProcessor
-    from mobius_instrumentation.spans import LightTracerProvider
+def _provider(settings: Mapping[str, Any], processor: ExportingProcessor) -> TracerProvider:
 
     given = {
         "service.name": settings["service_name"],
@@ -287,13 +302,12 @@ def _provider(settings: Mapping[str, Any], exporter: KafkaSpanExporter) -> Trace
             resource.attributes.get("service.name"),
         )
     # The exporter has its own exit handler, which must run before the Kafka client's.
-    rules = settings["keep"]
     provider = LightTracerProvider(
-        sampler=sampler_from_environment(os.environ, record_all=bool(rules)),
+        sampler=sampler_from_environment(os.environ, record_all=bool(settings["keep"])),
         resource=resource,
         shutdown_on_exit=False,
     )
-    provider.add_span_processor(ExportingProcessor(exporter, rules))
+    provider.add_span_processor(processor)
     if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         trace.set_tracer_provider(provider)
     else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import time
 from typing import Any, Final
 
@@ -115,6 +116,7 @@ class LoopMonitor:
         if self._due and loop is self._loop and not loop.is_closed():
             return
         self._loop = loop
+        blocking.thread = threading.get_ident()
         self._due = now + _PERIOD_NS
         loop.call_later(_PERIOD_SECONDS, self._tick, loop)
 

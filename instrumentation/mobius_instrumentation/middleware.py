@@ -106,7 +106,7 @@ class RequestTracing:
     def _begin(self, scope: _Message, send: _Send) -> Exchange | None:
         if self._excluded is not None and self._excluded.url_disabled(_url(scope)):
             return None
-        began = time.monotonic_ns()
+        began, began_at = time.monotonic_ns(), time.time_ns()
         if self._runtime is not None and not self._runtime.started():
             self._runtime.start()
         parent = otel.get_current()
@@ -123,9 +123,8 @@ class RequestTracing:
         scope.setdefault("fastapi.telemetry", None)
         method = self._attributes.method(scope)
         name = "HTTP" if method == "_OTHER" else method or "WS"
-        span = self._tracer.start_span(
-            name, parent, kind, self._attributes.of_request(scope, method, found)
-        )
+        attributes = self._attributes.of_request(scope, method, found)
+        span = self._tracer.start_span(name, parent, kind, attributes, None, began_at)
         request = Request()
         if isinstance(span, LightSpan):
             span.request = request

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 from mobius_instrumentation.client_instrumentations import CLIENTS
 from mobius_instrumentation.errors import ConfigurationError
 from mobius_instrumentation.sampling import KeepRules, parse_rules
+from mobius_instrumentation.zone_variables import true_or_false
 
 __all__ = ["OPTIONS", "Option", "resolve"]
 
@@ -262,6 +263,15 @@ _OPTIONS: Final[tuple[Option[Any], ...]] = (
         10_000,
         _count_or_none,
         "Milliseconds between two spans `mobius.runtime`, which say how the process fares; 0 for none.",
+    ),
+    Option(
+        "blocked_stack",
+        ("MOBIUS_BLOCKED_STACK",),
+        "",
+        False,  # noqa: FBT003  # the default, in the place of all defaults
+        true_or_false,
+        "`true`: where a request holds the event loop for 0.1 s, its span says where (functions, files, lines). "
+        "A thread looks forty times a second.",
     ),
     Option(
         "stats_file",

@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import SpanKind
 
+from mobius_instrumentation.blocked_stack import BlockedStackSampler
 from mobius_instrumentation.loop_monitor import GC, LoopMonitor
 from mobius_instrumentation.stats import ExportStats
 
@@ -76,6 +77,8 @@ class RuntimeReporter:
         Account of the exporter.
     interval_seconds
         Between two spans; 0 for none.
+    blocked
+        Starts with it, in each process.
     """
 
     def __init__(
@@ -84,11 +87,13 @@ class RuntimeReporter:
         monitor: LoopMonitor,
         stats: Callable[[], ExportStats],
         interval_seconds: float,
+        blocked: BlockedStackSampler | None = None,
     ) -> None:
         self._provider = provider
         self._monitor = monitor
         self._stats = stats
         self._interval = interval_seconds
+        self._blocked = blocked
         self._pid = 0
         self._starting = threading.Lock()
         self._stopped = threading.Event()
@@ -96,7 +101,7 @@ class RuntimeReporter:
 
     def started(self) -> bool:
         """Whether this process reports already; a forked one does not, though its parent did."""
-        return self._pid == os.getpid() or not self._interval
+        return self._pid == os.getpid() or not (self._interval or self._blocked)
 
     def start(self) -> None:
         """Begin in this process. Call it on the event loop: worker threads belong to it."""
@@ -105,6 +110,10 @@ class RuntimeReporter:
                 return
             self._pid = os.getpid()
             self._stopped = threading.Event()
+            if self._blocked is not None:
+                self._blocked.start()
+            if not self._interval:
+                return
             try:
                 import anyio.to_thread
 

@@ -305,6 +305,18 @@ async def _live(app: Any, send: Callable[[dict[str, Any]], None]) -> None:
     await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send_)
 
 
+def test_what_no_rule_keeps_is_counted(zones_of: ZonesOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "traceidratio")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0")
+    monkeypatch.setenv("MOBIUS_KEEP", "errors")
+    app = shop()
+    instrumentation = start(app, zones_of("127.0.0.1:1"))
+    get(app, "/orders/1", "/orders/-1", "/orders/2")
+    stats = instrumentation.stats()
+    assert (stats.accepted, stats.unsampled) == (1, 2)
+    instrumentation.shutdown(0)
+
+
 def test_sampling_by_ratio_is_written_into_the_span(
     zones_of: ZonesOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ from sqlalchemy.pool import QueuePool
 
 from mobius_instrumentation.allowlist import AttributePolicy
 from mobius_instrumentation.attach import attach
+from mobius_instrumentation.blocked_stack import BlockedStackSampler
 from mobius_instrumentation.client_instrumentations import _cache_answer, instrument_clients
 from mobius_instrumentation.loop_monitor import LoopMonitor
 from mobius_instrumentation.measures import RUNTIME_MEASURES
@@ -56,7 +57,11 @@ class Traced:
         self.provider.add_span_processor(self.recorder)
         monitor = LoopMonitor()
         self.runtime = RuntimeReporter(
-            self.provider, monitor, lambda: ExportStats(9, 4, {"queue_full": 2}, 3), 0.05
+            self.provider,
+            monitor,
+            lambda: ExportStats(9, 4, {"queue_full": 2}, 3),
+            0.05,
+            BlockedStackSampler(),
         )
         attach(
             self.app,
@@ -118,6 +123,23 @@ def test_a_process_says_how_it_fares(traced: Traced) -> None:
     assert total("mobius.process.cpu.duration") > 0
     assert spans[0].attributes["mobius.export.sent"] == 4
     assert spans[0].attributes["mobius.process.memory"] > 10_000_000
+
+
+def test_a_request_that_holds_the_loop_says_where(traced: Traced) -> None:
+    def holds_it() -> None:
+        time.sleep(0.4)
+
+    @traced.app.get("/holds")
+    async def holds() -> None:
+        holds_it()
+
+    get(traced.app, "/holds")
+    (request,) = traced.named("GET /holds")
+    stack = request.attributes["mobius.loop.blocked.stack"].splitlines()
+    assert "holds_it (instrumentation/test_runtime_and_clients.py:" in stack[0]
+    assert ".holds (instrumentation/test_runtime_and_clients.py:" in stack[1]
+    assert "site-packages" not in stack[0]
+    assert request.attributes["mobius.loop.blocked.duration"] >= 0.4
 
 
 def test_sampling_does_not_touch_it() -> None:

@@ -15,6 +15,7 @@ import sqlite3
 import statistics
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,6 +24,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 from urllib.request import urlopen
+from uuid import uuid4
 
 from kafka import KafkaConsumer, TopicPartition
 
@@ -36,6 +38,7 @@ _NOBODY: Final = "127.0.0.1:1"
 _TOPIC: Final = "rum.spans.bench"
 _WARM_UP_REQUESTS: Final = 150
 _FLUSH_SECONDS: Final = 20
+_START_SECONDS: Final = 60
 _VARIANTS: Final = (
     ("plain", "up"),
     ("opentelemetry", "up"),
@@ -212,13 +215,14 @@ def _server_spans(messages: Iterable[bytes]) -> Counter[str]:
 def _service(variant: str, target: str, database: Path) -> Iterator[int]:
     """Run the application under uvicorn; yields its port."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "MOBIUS_"))}
+    # A file, not a pipe: nobody reads what an exporter complains of while its backend is away.
+    log = database.with_name(f"{variant}-{uuid4().hex}.log")
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "uvicorn", "mobius_infra.benchmarks._instrumented_app:app"),
             *("--host", "127.0.0.1", "--port", "0", "--no-access-log"),
         ],
-        stderr=subprocess.PIPE,
-        text=True,
+        stderr=log.open("wb"),
         env={
             **inherited,
             "BENCH_VARIANT": variant,
@@ -230,20 +234,21 @@ def _service(variant: str, target: str, database: Path) -> Iterator[int]:
         },
     )
     try:
-        yield _port_of(process)
+        yield _port_of(process, log)
     finally:
         # Not asked to end: with its backend away, OpenTelemetry's exporter would keep it for long.
         process.kill()
-        process.communicate()
+        process.wait()
 
 
-def _port_of(process: subprocess.Popen[str]) -> int:
-    told: list[str] = []
-    for line in process.stderr or ():
-        told.append(line)
-        if found := re.search(r"http://127\.0\.0\.1:(\d+)", line):
+def _port_of(process: subprocess.Popen[bytes], log: Path) -> int:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        if found := re.search(r"http://127\.0\.0\.1:(\d+)", log.read_text(errors="replace")):
             return int(found[1])
-    raise TerminalError(f"the service of the benchmark does not start: {''.join(told)[-2000:]}")
+        time.sleep(0.05)
+    told = log.read_text(errors="replace")[-2000:]
+    raise TerminalError(f"the service of the benchmark does not start: {told}")
 
 
 def _usage(port: int, flush_seconds: float) -> dict[str, float]:
