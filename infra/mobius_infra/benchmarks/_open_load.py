@@ -38,11 +38,12 @@ class _Client:
                 return 0
 
     async def _get(self, path: str, trace_id: str) -> int:
-        connection = (
-            self._idle.pop()
-            if self._idle
-            else await asyncio.open_connection("127.0.0.1", self._port)
-        )
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection[0].at_eof():
+                break  # others the server closed, which it does after five idle seconds
+        else:
+            connection = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = connection
         writer.write(
             f"GET {path} HTTP/1.1\r\nhost: shop.example\r\naccept: application/json\r\n"
