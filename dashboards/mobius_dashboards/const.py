@@ -9,6 +9,7 @@ from typing import Final, Literal
 __all__ = [
     "CACHE_SECONDS",
     "MARGIN",
+    "MATCHES",
     "MAX_WINDOW",
     "PAGES",
     "PRESETS",
@@ -23,6 +24,8 @@ Level = Literal["aggregates", "spans"]
 
 PAGES: Final = ("overview", "endpoint", "trace")
 PRESETS: Final = {"1h": "1 h", "6h": "6 h", "24h": "24 h", "7d": "7 d"}
+# How production's minutes are matched to the test's; none where nothing is chosen.
+MATCHES: Final = {"hour": "The tests' hours of day", "load": "The tests' load"}
 # Longer windows belong to a report: a page would read months of minutes to draw a thousand pixels.
 MAX_WINDOW: Final = timedelta(days=31)
 # What a page may be behind the store.

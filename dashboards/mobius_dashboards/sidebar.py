@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -10,7 +10,7 @@ from typing import Final
 import streamlit as st
 
 from mobius_dashboards import formatters, queries
-from mobius_dashboards.const import MAX_WINDOW, PRESETS
+from mobius_dashboards.const import MATCHES, MAX_WINDOW, PRESETS
 from mobius_dashboards.markup import anchor, esc
 from mobius_dashboards.state import State, Window, link, to_params
 from mobius_dashboards.viewer import Viewer
@@ -43,6 +43,7 @@ def sidebar(viewer: Viewer, zones: Zones, state: State, window: Window, now: dat
         _select("Environment", "environment", state, environments, "All environments")
         _select("Service", "service", state, services, "All services")
         _window(state, window, now)
+        _select("Compare with", "match", state, list(MATCHES), "All of production", words=MATCHES)
         st.button(
             "Refresh",
             on_click=queries.forget,
@@ -70,7 +71,15 @@ def _facets(
     return sorted(environments), sorted(services)
 
 
-def _select(title: str, name: str, state: State, options: Sequence[str], everything: str) -> None:
+def _select(
+    title: str,
+    name: str,
+    state: State,
+    options: Sequence[str],
+    everything: str,
+    *,
+    words: Mapping[str, str] | None = None,
+) -> None:
     value = getattr(state, name)
     # A value that the window does not have stays chosen and visible: the page says that it found nothing.
     values = ["", *options] if value in ("", *options) else ["", value, *options]
@@ -80,7 +89,7 @@ def _select(title: str, name: str, state: State, options: Sequence[str], everyth
         title,
         values,
         key=key,
-        format_func=lambda option: option or everything,
+        format_func=lambda option: (words or {}).get(option, option) or everything,
         on_change=_chosen,
         args=(name,),
     )

@@ -14,7 +14,8 @@ from datetime import datetime
 from typing import Final
 from urllib.parse import urlencode
 
-from mobius_dashboards.const import MAX_WINDOW, PAGES
+from mobius_analysis.matching import Match
+from mobius_dashboards.const import MATCHES, MAX_WINDOW, PAGES
 from mobius_dashboards.viewer import Viewer, require
 from mobius_instrumentation.zones import Zone, Zones
 from mobius_pipeline.errors import UsageError
@@ -50,6 +51,12 @@ class State:
     route: str = ""
     trace: str = ""
     at: str = ""
+    match: str = ""
+
+    @property
+    def matched_by(self) -> Match:
+        """How production's minutes are matched to the test's."""
+        return "hour" if self.match == "hour" else "load" if self.match == "load" else "none"
 
     def window(self, now: datetime) -> Window:
         """Return the window that ``since`` and ``until`` mean at ``now``.
@@ -114,6 +121,8 @@ def _problem(name: str, value: str) -> str:
         return f"The link's {name} has control characters and was left out."
     if name == "page" and value and value not in PAGES:
         return f"There is no page {value!r}; this is the overview."
+    if name == "match" and value and value not in MATCHES:
+        return f"There is no way to match called {value!r}; all of production is compared."
     if name == "trace" and value and not _TRACE.fullmatch(value):
         return "The link's trace is no trace id: it needs 32 hexadecimal digits."
     return ""

@@ -182,7 +182,8 @@ def why(cell: Cell) -> list[str]:
             f"{formatters.count(production['requests'])} production requests stand against "
             f"{formatters.count(synthetic['requests'])} test requests. {at}"
         )
-    if (note := cell.get("note")) and verdict not in UNTRUE:
+    matched = cell.get("match")
+    if (note := cell.get("note")) and (verdict not in UNTRUE or matched):
         lines.append(f"Note: {note}.")
     return lines
 

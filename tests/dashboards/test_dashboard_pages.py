@@ -158,6 +158,12 @@ def test_the_endpoint_page_shows_what_explain_says_with_its_numbers(shop: Shop) 
             assert markup.exact(one["share"], formatters.percent_interval(one["share"])) in html
 
 
+def test_production_matched_to_the_tests_hours_is_said(shop: Shop) -> None:
+    where = {"page": "endpoint", "method": "GET", "route": "/search", "region": "eu-central-1"}
+    assert "production matched by hour" in html_of(page(**where, match="hour", **shop.window))
+    assert "There is no way to match" in html_of(page(**where, match="moon", **shop.window))
+
+
 def test_an_endpoint_without_a_region_shows_the_one_to_look_at_first(shop: Shop) -> None:
     html = html_of(page(page="endpoint", method="GET", route="/search", **shop.window))
     assert "storefront in eu-central-1" in html

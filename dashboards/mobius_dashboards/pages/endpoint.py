@@ -137,7 +137,8 @@ def _compare(view: View, zone: Zone, subject: Subject, cell: Cell) -> None:
     with left:
         section(
             "Latency, from the fastest to the slowest request",
-            "Where the lines lie apart, tests and users live in different worlds.",
+            "Where the lines lie apart, tests and users live in different worlds."
+            + (" All minutes of the window, not the matched ones." if view.state.match else ""),
         )
         st.html(markup.source_legend())
         _chart(charts.quantile_curves(shapes.curve, view.colours, height=330))

@@ -8,6 +8,7 @@ from typing import Any
 
 from mobius_analysis.cells import CorrelationResult, load_cells, merge_documents
 from mobius_analysis.findings import Finding, load_open
+from mobius_analysis.matching import Match
 from mobius_dashboards.clients import client_for
 from mobius_dashboards.queries.cache import cached
 from mobius_dashboards.view import View
@@ -15,7 +16,7 @@ from mobius_dashboards.viewer import Viewer, require
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.errors import DependencyError, MobiusError, TerminalError
 
-__all__ = ["Correlation", "correlation", "findings"]
+__all__ = ["Correlation", "cells_of", "correlation", "findings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +32,8 @@ def correlation(view: View) -> Correlation:
     results: list[CorrelationResult] = []
     failures: list[MobiusError] = []
     for zone in view.scope:
-        require(view.viewer, zone.name)
         try:
-            found = _cells(
-                view.viewer.policy,
-                zone,
-                view.window.since,
-                view.window.until,
-                view.state.environment,
-                view.viewer,
-            )
+            found = cells_of(view, zone)
         except (DependencyError, TerminalError) as error:
             failures.append(error)
             continue
@@ -53,17 +46,33 @@ def correlation(view: View) -> Correlation:
     return Correlation(merge_documents(results), tuple(failures))
 
 
+def cells_of(view: View, zone: Zone) -> CorrelationResult:
+    """Return all cells of one zone: they are one family, whatever part of them a page shows."""
+    require(view.viewer, zone.name)
+    return _cells(
+        view.viewer.policy,
+        zone,
+        view.window.since,
+        view.window.until,
+        environment=view.state.environment,
+        match=view.state.matched_by,
+        _viewer=view.viewer,
+    )
+
+
 @cached
 def _cells(
     policy: tuple[str, ...],  # noqa: ARG001 - part of the cache's key
     zone: Zone,
     since: datetime,
     until: datetime,
+    *,
     environment: str,
+    match: Match,
     _viewer: Viewer,
 ) -> CorrelationResult:
     with client_for(_viewer, zone) as client:
-        return load_cells(client, zone, since, until, environment=environment or None)
+        return load_cells(client, zone, since, until, environment=environment or None, match=match)
 
 
 def findings(view: View, zone: Zone) -> list[Finding]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from mobius_analysis.cells import load_cells
+from mobius_analysis.cells import CorrelationResult
 from mobius_analysis.endpoint_detail import load_detail
+from mobius_analysis.matching import Match
 from mobius_analysis.rollup import Window as AnalysisWindow
 from mobius_dashboards.clients import client_for
 from mobius_dashboards.queries.cache import cached
+from mobius_dashboards.queries.correlation import cells_of
 from mobius_dashboards.queries.endpoint import Subject
 from mobius_dashboards.view import View
 from mobius_dashboards.viewer import Viewer, require
@@ -25,7 +27,14 @@ def detail(view: View, zone: Zone, subject: Subject) -> dict[str, Any]:
     """
     require(view.viewer, zone.name)
     return _detail(
-        view.viewer.policy, zone, view.window.since, view.window.until, subject, view.viewer
+        view.viewer.policy,
+        zone,
+        view.window.since,
+        view.window.until,
+        subject,
+        match=view.state.matched_by,
+        _result=cells_of(view, zone),
+        _viewer=view.viewer,
     )
 
 
@@ -36,11 +45,12 @@ def _detail(
     since: datetime,
     until: datetime,
     subject: Subject,
+    *,
+    match: Match,
+    _result: CorrelationResult,
     _viewer: Viewer,
 ) -> dict[str, Any]:
     raw = _viewer.sees(zone.name, "spans")
     with client_for(_viewer, zone, "spans" if raw else "aggregates") as client:
-        result = load_cells(client, zone, since, until, environment=subject.environment or None)
-        return load_detail(
-            client, zone, subject.only, AnalysisWindow.of(since, until), result=result, raw=raw
-        )
+        window = AnalysisWindow.of(since, until)
+        return load_detail(client, zone, subject.only, window, match=match, result=_result, raw=raw)
