@@ -24,6 +24,7 @@ from mobius_analysis.rollup import Only, Window, clusters_of, load_rollup
 from mobius_analysis.shift import shift_function
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.errors import UsageError
+from mobius_pipeline.store import store_errors
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -112,7 +113,10 @@ def load_detail(
         )
     tested = cell.production.requests and cell.synthetic.requests
     runs = load_runs(client, window, subject)
-    splits = load_splits(client, window) if runs and raw else ()
+    splits: tuple[Split, ...] = ()
+    if runs and raw:
+        with store_errors(zone):
+            splits = load_splits(client, window)
     evidence = Evidence(
         load_rollup(client, window, subject, extra=("version",)),
         runs,

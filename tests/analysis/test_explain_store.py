@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -206,3 +207,31 @@ def insert_moved(client: Client, batch: int, rows: list[list[Any]], sign: int) -
             "environment", "method", "route", "status_class", "weight",
         ],
     )  # fmt: skip
+
+
+def test_joined_requests_split_the_test_s_time(empty: Shop) -> None:
+    """Results that name their traces: the client waits 5 ms longer than the server works."""
+    rows = list(requests(1, "/", "synthetic", Side(misses=1.0), 5))
+    insert(empty.client, rows)
+    named = [row for row in rows if row[7] == "Server"]
+    empty.client.insert(
+        "synthetic_results",
+        [
+            ["r", datetime.fromtimestamp((row[1] - 2_000_000) / 1e9, UTC), row[2] / 1e6 + 5, 1, REGION, SERVICE, "GET", "/", "/", 200, row[3].hex()]
+            for row in named
+        ],
+        column_names=[
+            "run", "start", "duration_ms", "requests", "region", "service", "method", "route", "name", "status", "trace_id",
+        ],
+    )  # fmt: skip
+    summary = {"endpoints": [{"method": "GET", "route": "/", "service": SERVICE}]}
+    empty.client.insert(
+        "synthetic_runs",
+        [["r", "r" * 64, REGION, WINDOW.start, WINDOW.end, len(named), json.dumps(summary)]],
+        column_names=["run", "digest", "region", "start", "end", "requests", "summary"],
+    )
+    document = load_detail(empty.client, empty.zone, Only(REGION, SERVICE, "GET", "/"), WINDOW)
+    split = document["split"]
+    assert split["joined"] == len(named)
+    assert split["network"]["mean_ms"]["value"] == pytest.approx(5, abs=0.1)
+    assert (split["route"], split["outlasted"]) == ("/", 0)
