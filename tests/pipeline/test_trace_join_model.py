@@ -295,6 +295,18 @@ def test_each_span_is_moved_once_whatever_joins_do(client: Client) -> None:
     check(client, 12)
 
 
+def test_a_correction_that_is_in_is_seen_when_its_token_is_forgotten(client: Client) -> None:
+    """A join dies behind its correction, and nobody joins until the rollup has forgotten."""
+    steps: Any = machine(client)()
+    steps.begin([Arrival(0, -50, 2, 503, "real", 1.0, 10**7), Arrival(1, 50, 1, 200, "suspected", 1 / 0.3, 10**8)])  # fmt: skip
+    for visit in (1, 2):
+        steps.look(0)
+        steps.append(0, "after_correction", visit)
+        steps.time_passes()
+    steps.take_it_back()
+    steps.teardown()
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 def test_each_span_is_moved_once_a_thousand_times(client: Client) -> None:
