@@ -20,9 +20,7 @@ from mobius_instrumentation.headers import Found
 
 __all__ = ["HttpAttributes", "route_of"]
 
-_ENVIRONMENT: Final = (
-    "fastapi"  # where FastAPI keeps what it found about an included router's route
-)
+_FASTAPI: Final = "fastapi"  # where FastAPI keeps what it found about an included router's route
 
 
 class HttpAttributes:
@@ -57,6 +55,8 @@ class HttpAttributes:
     def method(self, scope: Mapping[str, Any]) -> str:
         """Return a request's method, ``_OTHER`` for an unknown one, "" where there is none."""
         written = scope.get("method", "")
+        if not written:  # a WebSocket
+            return ""
         known = self._methods.get(written)
         if known is None:
             known = sanitize_method(written) or ""
@@ -123,7 +123,7 @@ def route_of(scope: Mapping[str, Any], root_path: str) -> str | None:
     root_path
         The scope's ``root_path`` before the request; what a router added to it is the prefix of a mount.
     """
-    own = scope.get(_ENVIRONMENT)
+    own = scope.get(_FASTAPI)
     route = own.get("effective_route_context") if isinstance(own, dict) else None
     path = getattr(route, "path_format", None)
     if not path:

@@ -12,7 +12,7 @@ import anyio.to_thread
 import httpx
 import numpy as np
 import pytest
-from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, HTTPException, Request
+from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, HTTPException, Request, WebSocket
 from fastapi.responses import StreamingResponse
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.trace import SpanKind
@@ -360,6 +360,33 @@ def test_middleware_of_the_application_sees_the_same_request_and_answer() -> Non
         (response,) = run(app, "/seen")
     assert (response.json(), response.headers["x-path"]) == (7, "/seen")
     assert recorder.one(route="/seen").attributes["mobius.queue.duration"] > 0
+
+
+def test_a_websocket_is_one_span_without_a_method() -> None:
+    app = FastAPI()
+
+    @app.websocket("/talk/{name}")
+    async def talk(socket: WebSocket, name: str) -> None:
+        await socket.accept()
+        await socket.send_text(f"{await socket.receive_text()} {name}")
+        await socket.close()
+
+    heard: list[dict[str, Any]] = []
+    told = iter([{"type": "websocket.connect"}, {"type": "websocket.receive", "text": "hello"}])
+    scope = {"type": "websocket", "path": "/talk/jane", "headers": [], "query_string": b""}
+
+    async def receive() -> dict[str, Any]:
+        return next(told)
+
+    async def send(message: Any) -> None:
+        heard.append(message)
+
+    with record_spans(app) as recorder:
+        asyncio.run(app({**scope, "scheme": "ws", "subprotocols": []}, receive, send))
+    assert [m.get("text") for m in heard if m["type"] == "websocket.send"] == ["hello jane"]
+    (span,) = recorder.spans
+    assert (span.name, span.route, span.status) == ("/talk/{name}", "/talk/{name}", 101)
+    assert "http.request.method" not in span.attributes
 
 
 def test_nobody_instruments_what_is_instrumented(caplog: pytest.LogCaptureFixture) -> None:
