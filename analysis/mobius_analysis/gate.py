@@ -112,11 +112,11 @@ def decide(
     if answered < least:
         text = f"{answered:,} answered requests give no interval: run {least - answered:,} more"
         return Decision("cannot_tell", text, "requests", requests=least - answered)
+    if lacking is not None:
+        return Decision("cannot_tell", lacking, "history")
     if prediction is None:
         text = "no history of this test beside production: run it on releases that users have met"
         return Decision("cannot_tell", text, "history")
-    if lacking is not None:
-        return Decision("cannot_tell", lacking, "history")
     if prediction.test is None:
         # Enough requests, yet no interval: they depend on each other, or were sampled.
         text = f"the test's interval is missing: run {answered:,} more requests"

@@ -20,6 +20,7 @@ from mobius_pipeline.options import (
     ZoneOption,
     parse_time,
     print_json,
+    progress,
 )
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def gate(
         str | None,
         typer.Option(
             "--test",
-            help="Judge the runs of this test, with --release; the newest release when left out.",
+            help="Judge this test's runs of --release; its newest run of each region when left out.",
             show_default=False,
         ),
     ] = None,
@@ -136,7 +137,8 @@ def gate(
             environment=environment,
         )
         ask = dataclasses.replace(ask, run=name, test="", release="", until=max(end, now))
-    result = run_gate(pick_zones(zones, zone), ask, now=now, save=save)
+    with progress("Pairing runs") as advance:
+        result = run_gate(pick_zones(zones, zone), ask, now=now, save=save, advance=advance)
     if junit is not None:
         _write(junit, junit_of(result), "--junit")
     if markdown is not None:

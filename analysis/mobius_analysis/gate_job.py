@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -12,7 +12,7 @@ import polars as pl
 from mobius_analysis.correlate import Vantage, pick_vantage
 from mobius_analysis.gate import Decision, GateCell, Limit, Record, Verdict, decide, overall
 from mobius_analysis.gate_budgets import Budget, budget_for
-from mobius_analysis.intervals import Bounds
+from mobius_analysis.intervals import Bounds, least_requests
 from mobius_analysis.pair_history import (
     TestRun,
     load_pairs,
@@ -31,6 +31,7 @@ from mobius_analysis.prediction import (
 )
 from mobius_analysis.prediction_store import save_predictions, score_stored
 from mobius_analysis.rollup import CELL, Window
+from mobius_analysis.verdicts import name_of
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.errors import UsageError
 from mobius_pipeline.store import Purpose, connect
@@ -49,7 +50,7 @@ _HEADLINE: Final = 0.95
 class Ask:
     """What to judge, and against what.
 
-    Either ``run``, or ``test`` with or without ``release`` (the newest run's). ``max_regression`` is the share
+    Either ``run``, or ``test``: all runs of ``release``, or the newest run of each region where it is empty. ``max_regression`` is the share
     by which production's p95 may grow. The history begins at ``since``.
     """
 
@@ -90,8 +91,15 @@ class _ZoneResult:
     tested: frozenset[Subject]
 
 
-def run_gate(zones: Sequence[Zone], ask: Ask, *, now: datetime, save: bool = True) -> GateResult:
-    """Judge a build in every zone in which its test ran.
+def run_gate(
+    zones: Sequence[Zone],
+    ask: Ask,
+    *,
+    now: datetime,
+    save: bool = True,
+    advance: Callable[[int], None] = lambda _: None,
+) -> GateResult:
+    """Judge a build in every zone in which its test ran; ``advance`` hears of each run that was paired.
 
     Raises
     ------
@@ -109,7 +117,8 @@ def run_gate(zones: Sequence[Zone], ask: Ask, *, now: datetime, save: bool = Tru
         try:
             runs = _selected(client, ask)
             if runs:
-                found.append((zone.name, _judge_zone(client, zone.name, runs, ask, now, save=save)))
+                judge = _Zone(client, zone.name, ask, now, advance)
+                found.append((zone.name, _judge_zone(judge, runs, save=save)))
             else:
                 known += load_runs(client, _BEGINNING, ask.until)
         finally:
@@ -136,10 +145,11 @@ def _selected(client: Client, ask: Ask) -> tuple[TestRun, ...]:
     runs = load_runs(client, _BEGINNING, ask.until, test=ask.test, run=ask.run)
     if ask.run or not runs:
         return runs
-    release = ask.release or runs[-1].release
-    if not release:
-        return runs[-1:]
-    return tuple(run for run in runs if run.release == release)
+    if ask.release:
+        return tuple(run for run in runs if run.release == ask.release)
+    # The newest run of each region, of what was tested last; earlier runs of the same build are history.
+    newest = {run.region: run for run in runs if run.release == runs[-1].release}
+    return tuple(sorted(newest.values(), key=lambda run: run.start))
 
 
 def _nothing(ask: Ask, known: Sequence[TestRun]) -> str:
@@ -155,9 +165,16 @@ def _nothing(ask: Ask, known: Sequence[TestRun]) -> str:
     return f"no {what}; the newest runs are {names}"
 
 
-def _judge_zone(
-    client: Client, zone: str, runs: tuple[TestRun, ...], ask: Ask, now: datetime, *, save: bool
-) -> _ZoneResult:
+@dataclass(frozen=True, slots=True)
+class _Zone:
+    client: Client
+    name: str
+    ask: Ask
+    now: datetime
+    advance: Callable[[int], None]
+
+
+def _judge_zone(zone: _Zone, runs: tuple[TestRun, ...], *, save: bool) -> _ZoneResult:
     """Judge one zone.
 
     1. Pair all runs of the test with users' traffic, and part the build's own from the history.
@@ -165,20 +182,21 @@ def _judge_zone(
     3. Predict and decide.
     4. Score past predictions, and keep the new ones.
     """
-    test = runs[-1].test
+    client, ask, test = zone.client, zone.ask, runs[-1].test
     history = load_runs(client, ask.since, ask.until, test=test)  # 1
     chosen = {run.run for run in runs}
-    pairs = load_pairs(client, [*[r for r in history if r.run not in chosen], *runs], ask.until)
+    all_runs = [*[r for r in history if r.run not in chosen], *runs]
+    pairs = load_pairs(client, all_runs, ask.until, advance=zone.advance)
     predictors: dict[Vantage, Predictor] = {
         vantage: Predictor(p for p in many if p.run not in chosen)
         for vantage, many in pairs.items()
     }
     rows = load_test(client, runs)  # 2
-    judge = _Judge(client, zone, runs, ask, predictors, _actual(pairs, chosen))
+    judge = _Judge(client, zone.name, runs, ask, predictors, _actual(pairs, chosen))
     cells = tuple(judge.cells(rows))  # 3
     stored = score_stored(client, test, pairs)  # 4
     if save:
-        save_predictions(client, cells, runs, now)
+        save_predictions(client, cells, runs, zone.now)
     used = [predictors[vantage] for vantage in sorted({cell.vantage for cell in cells})]
     return _ZoneResult(
         runs=runs,
@@ -307,7 +325,11 @@ class _Judge:
             text = "the file holds percentiles only, which have no interval: give results request by request"
             return Decision("cannot_tell", text, "results")
         lacking = None
-        if prediction is not None and not prediction.own:
+        if prediction is None and predictor.pairs:
+            lacking = (
+                f"no past run has the {least_requests(q)} answered requests that {name_of(q)} needs"
+            )
+        elif prediction is not None and not prediction.own:
             lacking = "users have not met this endpoint beside a run of this test yet"
         elif predictor.releases < 2 and not predictor.knows(self.release):
             lacking = "the history holds one release: how releases differ is not known yet"

@@ -55,6 +55,19 @@ def _many(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
+def _reasons(cells: Sequence[GateCell]) -> list[str]:
+    """Say why what did not pass did not; what is the same for several rows, once."""
+    rows: dict[str, list[str]] = {}
+    for cell in _sorted(cells):
+        if cell.decision.verdict != "pass":
+            where = f"{_endpoint(cell.subject)} in {cell.subject[0]}, {name_of(cell.q)}"
+            rows.setdefault(cell.decision.reason, []).append(where)
+    return [
+        f"{where[0] if len(where) == 1 else _many(len(where), 'row')}: {reason}"
+        for reason, where in rows.items()
+    ]
+
+
 def _sorted(cells: Sequence[GateCell]) -> list[GateCell]:
     return sorted(cells, key=lambda c: (_URGENCY[c.decision.verdict], c.zone, c.subject, c.q))
 
@@ -83,10 +96,8 @@ def print_result(result: GateResult, console: Console | None = None) -> None:
     if result.cells:
         out.print()
         out.print(_table(result))
-    for cell in _sorted(result.cells):
-        if cell.decision.verdict != "pass":
-            where = f"{_endpoint(cell.subject)} in {cell.subject[0]}, {name_of(cell.q)}"
-            out.print(f"{where}: {cell.decision.reason}", markup=False, highlight=False)
+    for line in _reasons(result.cells):
+        out.print(line, markup=False, highlight=False)
     out.print()
     for line in _footnotes(result):
         out.print(line, markup=False, highlight=False)
@@ -320,11 +331,7 @@ def markdown(result: GateResult) -> str:
         lines.append("")
     if len(cells) > _MOST_ROWS:
         lines += [f"and {len(cells) - _MOST_ROWS} more, no worse than these", ""]
-    lines += [
-        f"- {_escape(_endpoint(cell.subject))} in {_escape(cell.subject[0])}, {name_of(cell.q)}: {_escape(cell.decision.reason)}"
-        for cell in cells[:_MOST_ROWS]
-        if cell.decision.verdict != "pass"
-    ]
+    lines += [f"- {_escape(line)}" for line in _reasons(cells)[:_MOST_ROWS]]
     lines += ["", "<details><summary>How good are these predictions?</summary>", ""]
     notes = _footnotes(result)
     lines += [f"- {_escape(note.strip())}" for note in notes[1:]]

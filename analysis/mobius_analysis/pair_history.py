@@ -192,7 +192,7 @@ def measure(rows: pl.DataFrame, *, run: bool = False) -> Measured | None:
 def measure_clusters(clusters: Clusters, *, run: bool = False) -> Measured:
     """Quantiles and histogram of one side.
 
-    A test run of under 20 minutes gets the exact order-statistic interval, as if its requests were independent:
+    A test run (``run``) of under 20 minutes gets the exact order-statistic interval, as if its requests were independent:
     minutes so few tell little of how they depend on each other, and what that adds is part of how runs and
     releases differ, which the history shows.
     """

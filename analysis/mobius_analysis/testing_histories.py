@@ -51,8 +51,8 @@ class Scenario:
 
 SCENARIOS: Final = (
     Scenario("few pairs", cells=3, releases=5),
-    Scenario("many pairs", cells=8, releases=24),
-    Scenario("several runs a release", cells=6, releases=6, runs=4),
+    Scenario("many pairs", cells=5, releases=20),
+    Scenario("several runs a release", cells=5, releases=6, runs=3),
     Scenario("small tests", test_requests=100),
     Scenario("large tests", test_requests=5_000, production_requests=20_000),
     Scenario("drifting", releases=20, between_releases=0.02, drift=0.06),

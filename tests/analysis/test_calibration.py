@@ -156,6 +156,23 @@ def test_one_pair_predicts_and_a_test_without_interval_has_none() -> None:
     assert Predictor([]).predict(cell(0), test, 0.95) is None
 
 
+def test_intervals_are_stretched_to_what_the_past_needed() -> None:
+    rng = np.random.default_rng(8)
+    pairs = [one_pair(i, float(np.exp(rng.normal(0, 0.02))), reach=0.5) for i in range(80)]
+    predictor = Predictor(pairs)
+    past = [one.inside for one in predictor.past(0.95)]
+    # Errors of measurement are said to be far greater than they are.
+    assert 0.9 <= np.mean([inside is True for inside in past]) <= 1.0
+    wide = Predictor(pairs[:40]).predict(cell(0), pairs[0].test, 0.95)
+    shrunk = predictor.predict(cell(0), pairs[0].test, 0.95)
+    assert wide is not None
+    assert shrunk is not None
+    assert wide.test is not None
+    assert shrunk.test is not None
+    assert wide.test[0] == pytest.approx(0.5)
+    assert shrunk.test[0] == pytest.approx(0.25)  # no further than by half
+
+
 def test_pinball_is_least_at_the_quantile() -> None:
     buckets = np.arange(-100, -60)
     measured = Measured({}, 40, buckets, np.ones(40))

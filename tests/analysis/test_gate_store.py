@@ -285,6 +285,35 @@ def test_predictions_are_kept_and_scored_once_production_is_known(
         assert dict(kept.iter_rows()) == {True: 2, False: 2}
 
 
+def test_a_result_file_is_imported_and_judged(history: Shop, tmp_path: Path) -> None:
+    rng = np.random.default_rng(10)
+    start = BEGIN + timedelta(days=50)
+    lines: list[dict[str, Any]] = [
+        {
+            "mobius_synthetic": 1, "kind": "run", "tool": "locust", "tool_version": "2", "test": "nightly",
+            "run": "from-a-file", "started": start.isoformat(),
+        }
+    ]  # fmt: skip
+    lines += [
+        {
+            "start": (start + timedelta(seconds=i / 5)).isoformat(),
+            "duration_ms": float(1e3 * SECONDS["/slow"] * np.exp(0.5 * rng.standard_normal())),
+            "method": "GET", "name": "/slow", "url": "http://x/slow", "status": 200, "failed": False,
+            "error": None, "trace_id": None, "span_id": None,
+        }
+        for i in range(600)
+    ]  # fmt: skip
+    lines.append({"kind": "end", "ended": start.isoformat(), "requests": 600, "failed": 0})
+    file = tmp_path / "run.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    later = ("--since", "2026-03-01", "--until", "2026-06-01", "--no-save", "--json")
+    given = (str(file), "--region", REGIONS[0], "--release", "2.0.0", "--budget", "p95=600ms")
+    document = gate(history, tmp_path, *given, *later).document
+    assert document["runs"][0]["run"] == "from-a-file"
+    (cell,) = document["cells"]
+    assert (cell["verdict"], cell["service"], cell["answered"]) == ("pass", "storefront", 600)
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
