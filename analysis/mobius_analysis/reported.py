@@ -66,7 +66,8 @@ def _endpoints(row: dict[str, Any]) -> Iterator[Reported]:
             ),
             run=row["run"],
             start=datetime.fromtimestamp(row["start"] / 1e6, UTC),
-            requests=int(endpoint["requests"]),
+            # k6's thresholds by name come without their count: at least one request was made.
+            requests=int(endpoint["requests"] or 1),
             failed=int(endpoint["failed"]),
             seconds={q: ms / 1000 for q, ms in levels.items() if ms},
         )

@@ -38,12 +38,15 @@ class Overlap:
         if len(self._spans) < _MOST_PAIRS:
             self._spans.append((start_us, end_us))
 
-    def most(self) -> int:
-        """Return the greatest number under way at one time; one that ends as another starts is over."""
+    def most(self, tick_us: int = 0) -> int:
+        """Return the greatest number under way at one time; one that ends as another starts is over.
+
+        ``tick_us``: how far a time may be off, so that an end that much after a start is before it.
+        """
         ends: list[int] = []
         most = 0
         for start, end in sorted(self._spans):
-            while ends and ends[0] <= start:
+            while ends and ends[0] <= start + tick_us:
                 heapq.heappop(ends)
             heapq.heappush(ends, max(end, start + 1))
             most = max(most, len(ends))
@@ -89,6 +92,9 @@ def omission(
     corrected = corrected_quantiles(values, interval, _TAIL)
     if corrected is None:
         return None
+    # What was added lies below the answers that it is added for; where those are few it can lower a percentile, and
+    # nothing was hidden.
+    corrected = [max(pair) for pair in zip(plain, corrected, strict=True)]
     figures = (round(each, 4) for each in (interval, *plain, *corrected))
     return Omission(connections, *figures)
 

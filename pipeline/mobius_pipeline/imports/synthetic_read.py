@@ -85,7 +85,8 @@ class Read:
             return None
         pairs = (pair for line in tally.lines.values() for pair in line.latencies.pairs())
         length = (tally.end_us or tally.start_us) - tally.start_us
-        return omission(pairs, self.totals()[0], length, facts.connections or tally.overlap.most())
+        connections = facts.connections or tally.overlap.most(facts.tick_us)
+        return omission(pairs, self.totals()[0], length, connections)
 
 
 def read_run(sources: Sequence[Source], wanted: str | None, given: Given | None = None) -> Read:

@@ -1,6 +1,7 @@
 """h2load's --log-file: start in us, status and duration in us of each request, apart by tabs; no URL.
 
-Status -1 is a request that failed on the wire. A log is empty when no connection was made.
+Status -1 is a request that failed on the wire. What was on a connection that broke is not in it; a log is empty when no
+connection was made.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from mobius_pipeline.imports.formats.one_url import ENDPOINT, closed
 __all__ = ["H2LOAD_LOG", "is_h2load_log"]
 
 _LINE: Final = re.compile(rb"(\d{16})\t(-1|\d{3})\t(\d{1,16})")
+_ONLY_BEGUN: Final = (
+    "h2load writes no line for a request whose connection broke or was never made, so none of those is counted: what it "
+    "prints says how many were errored"
+)
 _FIRST: Final = re.compile(_LINE.pattern + rb"\r?(\n|$)")
 
 
@@ -27,6 +32,7 @@ def is_h2load_log(head: bytes) -> bool:
 def _read(content: Content, facts: Facts) -> Iterator[Request]:
     method, name = facts.given.endpoint(content, "h2load's log")
     closed(facts, "h2load")
+    facts.warnings.append(_ONLY_BEGUN)
     for _, line in content.lines():
         match = _LINE.fullmatch(line)
         if match is None:

@@ -51,6 +51,7 @@ def is_hey_text(head: bytes) -> bool:
 def _csv(content: Content, facts: Facts) -> Iterator[Request]:
     began, (method, name) = facts.given.start_and_endpoint(content, "hey's CSV")
     closed(facts, "hey")
+    facts.tick_us = 200  # start, and length, each to 0.1 ms
     facts.warnings.append(_ONLY_ANSWERS)
     rows = csv_rows(content)
     next(rows)

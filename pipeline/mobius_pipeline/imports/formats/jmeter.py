@@ -13,7 +13,7 @@ from typing import Final
 
 from mobius_pipeline.imports.formats.model import Facts, Request, checked, milliseconds
 
-__all__ = ["EVIDENCE", "Sample", "note_load", "to_request"]
+__all__ = ["EVIDENCE", "Sample", "epoch_us", "note_load", "to_request"]
 
 EVIDENCE: Final = (
     "JMeter's threads wait for each answer before they send the next request (unless the plan has an open-model "
@@ -36,11 +36,29 @@ class Sample:
     failure: str
     trace_id: str = ""
     method: str = ""
+    started_us: int | None = None
+    """Start in microseconds since 1970, where ``started`` is no epoch ms."""
 
     @property
     def failed(self) -> bool:
         """Whether JMeter says that it failed."""
         return self.success != "true"
+
+
+def epoch_us(text: str) -> int:
+    """Read a time stamp in ms since 1970 as microseconds.
+
+    Raises
+    ------
+    ValueError
+        It is none.
+    """
+    if not _EPOCH_MS.fullmatch(text):
+        raise ValueError(
+            f"the time stamp {text[:40]!r} is neither epoch ms nor a date and time such as 2026/11/23 17:00:00.250 "
+            "(jmeter.save.saveservice.timestamp_format)"
+        )
+    return int(text) * 1000
 
 
 def to_request(sample: Sample) -> Request:
@@ -51,14 +69,11 @@ def to_request(sample: Sample) -> Request:
     ValueError
         A figure of it is wrong; says which.
     """
-    if not _EPOCH_MS.fullmatch(sample.started):
-        raise ValueError(
-            f"the time stamp {sample.started[:40]!r} is no epoch ms: "
-            "jmeter.save.saveservice.timestamp_format must be ms"
-        )
+    start_us = sample.started_us
+    if start_us is None:
+        start_us = epoch_us(sample.started)
     if sample.success not in {"true", "false"}:
         raise ValueError(f"success is {sample.success[:40]!r}, neither true nor false")
-    start_us = int(sample.started) * 1000
     elapsed = milliseconds(sample.elapsed, "elapsed")
     status = int(sample.code) if _STATUS.fullmatch(sample.code) else 0
     error = sample.failure

@@ -90,6 +90,8 @@ class Facts:
     """The tool is used that way almost always, but the file does not rule out another."""
     coarse_times: bool = False
     """Starts are known to the second only, so what was under way at once is not."""
+    tick_us: int = 0
+    """How far an end and the start after it may be off against each other, because the file rounds times."""
     connections: int | None = None
     """How many requests could be under way at once, where the file says it."""
     beside: object = None

@@ -62,6 +62,7 @@ class ReportedRun:
     statuses: Mapping[str, int] = field(default_factory=dict)
     requests: int | None = None
     failed: int | None = None
+    beside: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ _OTHER_STATUS: Final = re.compile(r"\s*Non-2xx or 3xx responses: (\d+)")
 _SOCKETS: Final = re.compile(
     r"\s*Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)"
 )
+_NO_LEVELS: Final = "the text holds counts and no percentiles: run wrk with --latency"
 _UNIT_MS: Final = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4, "h": 3.6e6}
 
 
@@ -58,8 +59,6 @@ def _read(content: Content, facts: Facts) -> ReportedRun:
         raise content.wrong(problem, line=1)
     if total is None:
         raise content.wrong("is no whole text of wrk: without its number of requests", line=1)
-    if total[0] and not levels:
-        raise content.wrong("holds no percentiles: run wrk with --latency", line=1)
     start, endpoint = facts.given.start_and_endpoint(content, "wrk's text", url)
     closed(facts, "wrk")
     unanswered, timeouts = sum(sockets[:3]), sockets[3]
@@ -68,11 +67,13 @@ def _read(content: Content, facts: Facts) -> ReportedRun:
     return one_endpoint(
         endpoint,
         (total[0] + unanswered, failed),
-        levels if total[0] else {},
+        # Where nothing was answered in time every figure is 0, which is no latency.
+        levels if total[0] and any(levels.values()) else {},
         (start, start + round(total[1] * 1000)),
         errors={f"socket error: {kind}": count for kind, count in kinds.items() if count},
         statuses={"ok": total[0] - others, "failed": others}
         | ({"0": unanswered} if unanswered else {}),
+        warnings=() if levels else (_NO_LEVELS,),
     )
 
 
