@@ -126,6 +126,42 @@ def _k6_csv(draw: Draw) -> bytes:
     return csv_table(draw, [row.split(",") for row in _K6_ROWS])
 
 
+_PLAIN: Final = {
+    "start": "2026-11-23T15:05:54.006322Z", "duration_ms": 12.5, "method": "GET", "name": "/a", "status": 200,
+    "failed": False, "error": "", "trace_id": "0a" * 16, "requests": 1,
+}  # fmt: skip
+_MARK: Final = {"key": "user_agent.synthetic.type", "value": {"stringValue": "test"}}
+_SPANS: Final = {
+    "resourceSpans": [
+        {
+            "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "runner"}}]},
+            "scopeSpans": [
+                {
+                    "spans": [
+                        {
+                            "traceId": "0a" * 16, "spanId": "0b" * 8, "name": "GET", "kind": 3, "attributes": [_MARK],
+                            "startTimeUnixNano": "1795446001000250000", "endTimeUnixNano": "1795446001025250000",
+                        }
+                    ]
+                }
+            ],
+        }
+    ]
+}  # fmt: skip
+
+
+def _plain_csv(draw: Draw) -> bytes:
+    texts = ["" if value is False else str(value) for value in _PLAIN.values()]
+    return csv_table(draw, [list(_PLAIN), *[texts] * (1 + draw.below(3))])
+
+
+# Formats that no tool has written a file of here.
+_OURS: Final[tuple[Callable[[Draw], bytes], ...]] = (
+    _plain_csv,
+    lambda draw: _lines(draw, [_PLAIN] * (1 + draw.below(3))),
+    lambda draw: _lines(draw, [_SPANS] * (1 + draw.below(2))),
+)
+
 _FORMATS: Final[tuple[Callable[[Draw], bytes], ...]] = (
     _k6_json,
     _k6_csv,
@@ -148,6 +184,8 @@ def files_of(data: bytes) -> dict[str, bytes]:
         } or {"x_stats.csv": b""}
     if mode == 5:
         return {"results": draw.rest()}
+    if mode == 7:
+        return {"results": compressed(draw, draw.pick(_OURS)(draw))}
     return {"results": compressed(draw, damaged_tokens(draw, draw.pick(_real())))}
 
 
@@ -207,6 +245,7 @@ def seeds() -> Sequence[bytes]:
         b"\x05" + gzip.compress(_real()[0]),
         *(bytes([6, number]) for number in range(len(_real()))),
         *(bytes([mode]) for mode in range(5)),
+        *(bytes([7, number]) for number in range(len(_OURS))),
         *(bytes([mode]) + bytes(range(1, 256)) for mode in range(5)),
     ]
 

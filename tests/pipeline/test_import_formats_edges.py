@@ -7,6 +7,7 @@ import gzip
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,10 +100,9 @@ def test_of_ab_what_got_no_byte_got_no_answer() -> None:
 
 @pytest.mark.parametrize("name", ["refused.tsv", "refused.txt"])
 def test_of_ab_a_closed_port_gives_no_latencies(name: str) -> None:
+    given: dict[str, Any] = {} if name.endswith("tsv") else {"started": STARTED}
     paths = [EDGES / "ab" / name, *([EDGES / "ab/refused.txt"] if name.endswith("tsv") else [])]
-    result = read_files(
-        *paths, method="GET", **({} if name.endswith("tsv") else {"started": STARTED})
-    )
+    result = read_files(*paths, method="GET", **given)
     assert result.read.totals() == (60, 60)
     assert result.read.statuses().get("0") == 60
     assert all(r.duration_ms is None for r in result.requests)

@@ -171,7 +171,7 @@ def test_ab_g_is_exact_and_its_text_counts_failures_but_no_other_lengths(name: s
     assert "give the text that ab printed" in alone.warnings
     both = read_files(folder / f"{name}.txt", folder / f"{name}.tsv", method="GET")
     assert both.read.totals() == (truth["requests"], text["non_2xx"])
-    assert both.read.facts.percentiles == "all_requests"
+    assert both.read.facts.percentiles == "answered"
     ((_, url),) = both.counts()
     assert url == "http://127.0.0.1:8077" + text["path"]
     rows = [line.split("\t") for line in (folder / f"{name}.tsv").read_text().splitlines()[1:]]

@@ -1,4 +1,4 @@
-"""The commands `mobius-rum import spans` and `mobius-rum import synthetic`."""
+"""The commands `mobius-rum import spans` and `mobius-rum import synthetic`; registers `remap` beside them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from mobius_pipeline.config import load_config
 from mobius_pipeline.imports.formats.recognise import FORMATS
+from mobius_pipeline.imports.remap_commands import remap
 from mobius_pipeline.options import ConfigOption, JsonOption, print_json
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def register(import_app: typer.Typer) -> None:
     """Add the commands to the sub-app ``import``."""
     import_app.command("spans")(spans)
     import_app.command("synthetic")(synthetic)
+    import_app.command("remap")(remap)
 
 
 def spans(
@@ -204,6 +206,7 @@ def _synthetic_text(result: SyntheticImport) -> str:
     lines += [
         f"  no production endpoint for {u.method} {u.name} ({u.requests:,} requests)"
         + (f"; nearest is {u.closest}" if u.closest else "")
+        + (f"\n    fix: {u.fix}" if u.fix else "")
         for u in result.unmatched
     ]
     lines += _load_lines(result)

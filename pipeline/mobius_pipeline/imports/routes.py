@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
+from urllib.parse import unquote
 
 from mobius_pipeline.errors import UsageError
 
@@ -94,38 +95,51 @@ class RouteMatcher:
         """Find the endpoint that ``name`` means, see the module's text."""
         method, text, was_url = clean_name(method, name)
         for rule in self._rules:
-            if rule.method in (None, method) and rule.pattern.fullmatch(text):
-                service = rule.service or self._service_of(method, rule.route)
-                return Match(method, rule.route, service)
+            if (not method or rule.method in (None, method)) and rule.pattern.fullmatch(text):
+                return self._by_rule(rule, method or rule.method or "")
         own = _braces(text)
         if not self._templates:
             return Match(method, own, reason="no_production_template" if was_url else None)
-        found = self._by_form.get((method, _form(text))) or self._fitting(method, text)
-        routes = {template.route for template in found}
-        if len(routes) == 1:
+        found = self._of_form(method, text) or self._fitting(method, text)
+        endpoints = {(template.method.upper(), template.route) for template in found}
+        if len(endpoints) == 1:
             services = {template.service for template in found}
+            ((found_method, route),) = endpoints
             if len(services) == 1:
-                return Match(method, routes.pop(), services.pop())
-            return Match(method, routes.pop(), reason="ambiguous", closest=_listed(found))
-        if routes:
+                return Match(found_method, route, services.pop())
+            return Match(found_method, route, reason="ambiguous", closest=_listed(found))
+        if endpoints:
             return Match(method, own, reason="ambiguous", closest=_listed(found))
         return Match(method, own, reason="no_template_fits", closest=self._closest(method, own))
+
+    def _by_rule(self, rule: Rule, method: str) -> Match:
+        """The endpoint that a rule names; what it leaves open is production's, where that has one only."""
+        found = self._of_form(method, rule.route)
+        methods = {template.method.upper() for template in found}
+        method = method or (methods.pop() if len(methods) == 1 else "")
+        services = {template.service for template in found}
+        service = rule.service or (services.pop() if len(services) == 1 else None)
+        return Match(method, rule.route, service)
+
+    def _of_form(self, method: str, text: str) -> list[Template]:
+        """Templates that equal ``text`` once brackets are alike; of any method where the tool names none."""
+        if method:
+            return self._by_form.get((method, _form(text)), [])
+        form = _form(text)
+        return [t for (_, known), each in self._by_form.items() if known == form for t in each]
 
     def _fitting(self, method: str, path: str) -> list[Template]:
         """Templates whose pattern fits ``path``: those with the fewest parameters, as routers choose."""
         if _PARAMETER.search(path) or not path.startswith("/"):
             return []  # a template of its own, which must equal one of production's
+        paths = {path, unquote(path)}
         fitting = [
             template
             for template, pattern in self._patterns
-            if template.method.upper() == method and pattern.fullmatch(path)
+            if method in {"", template.method.upper()} and any(map(pattern.fullmatch, paths))
         ]
         fewest = min((_freedom(t.route) for t in fitting), default=(0, 0))
         return [template for template in fitting if _freedom(template.route) == fewest]
-
-    def _service_of(self, method: str, route: str) -> str | None:
-        found = {t.service for t in self._by_form.get((method, _form(route)), [])}
-        return found.pop() if len(found) == 1 else None
 
     def _closest(self, method: str, own: str) -> str | None:
         """Name the template most like ``own``: the same path by another method, or a like path."""

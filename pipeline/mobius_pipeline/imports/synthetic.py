@@ -56,6 +56,7 @@ class _Wanted:
     environment: str | None
     run: str | None
     rules: tuple[Rule, ...]
+    rules_file: str | None
 
 
 def import_synthetic(
@@ -114,7 +115,16 @@ def import_synthetic(
             f"zone {zone.name} has no region {region!r}; known: {', '.join(zone.regions)}",
             field="--region",
         )
-    wanted = _Wanted(region, test, service, release, environment, run, load_rules(rules))
+    wanted = _Wanted(
+        region,
+        test,
+        service,
+        release,
+        environment,
+        run,
+        load_rules(rules),
+        None if rules is None else str(rules),
+    )
     given = given or Given()
     _check_texts(wanted, given, load)
     with open_sources(paths) as sources, ExitStack() as stack:
@@ -184,8 +194,9 @@ def _resolve(
     assert start_us is not None  # noqa: S101 -- a run without requests was refused above
     assert end_us is not None  # noqa: S101 -- as above
     requests, failed = read.totals()
+    name = known or wanted.run or facts.run or f"{read.tool}-{read.digest[:12]}"
     result = SyntheticImport(
-        run=known or wanted.run or facts.run or f"{read.tool}-{read.digest[:12]}",
+        run=name,
         test=test,
         tool=read.tool,
         format=read.format,
@@ -200,7 +211,7 @@ def _resolve(
         end_us=end_us,
         percentiles=facts.percentiles,
         endpoints=endpoints_of(read, matches, wanted.service),
-        unmatched=unmatched_of(lines, matches),
+        unmatched=unmatched_of(lines, matches, name, wanted.rules_file),
         already_imported=known is not None,
         digest=read.digest,
         warnings=tuple(facts.warnings),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from mobius_pipeline.imports.routes import Match, clean_name
+from mobius_pipeline.imports.routes import Match, Reason, clean_name
 from mobius_pipeline.imports.synthetic_read import Read
 from mobius_pipeline.imports.synthetic_result import EndpointResult, Unmatched
 from mobius_pipeline.imports.tally import Latencies, Name, Tally
@@ -68,9 +69,15 @@ def _endpoint(
 
 
 def unmatched_of(
-    lines: Mapping[Name, tuple[int, int]], matches: Mapping[Name, Match]
+    lines: Mapping[Name, tuple[int, int]],
+    matches: Mapping[Name, Match],
+    run: str,
+    rules: str | None,
 ) -> tuple[Unmatched, ...]:
-    """Return the names that mean no endpoint of production, those with the most requests first."""
+    """Return the names that mean no endpoint of production, those with the most requests first.
+
+    ``run`` and ``rules`` (the path of the rules file) stand in the commands that fix them.
+    """
     counts: Counter[tuple[Any, ...]] = Counter()
     for name, match in matches.items():
         if match.reason is not None:
@@ -78,6 +85,27 @@ def unmatched_of(
             key = (match.method, text, match.route, match.reason, match.closest)
             counts[key] += lines[name][0]
     return tuple(
-        Unmatched(method, name, route, requests, reason, closest)
+        Unmatched(
+            method, name, route, requests, reason, closest, _fix(run, rules, name, reason, closest)
+        )
         for (method, name, route, reason, closest), requests in counts.most_common()
     )
+
+
+def _fix(run: str, rules: str | None, name: str, reason: Reason, closest: str | None) -> str | None:
+    """The command that says what a name means; the endpoint in it is the closest one, or left to fill in."""
+    if reason == "no_production_template":
+        return None  # there is nothing yet that it could mean
+    endpoint = closest.split(" | ")[0] if closest else "METHOD /ROUTE"
+    command = [
+        "mobius-rum",
+        "import",
+        "remap",
+        run,
+        "--rules",
+        rules or "routes.toml",
+        "--add",
+        name,
+        endpoint,
+    ]
+    return shlex.join(command)

@@ -35,7 +35,10 @@ class EndpointResult:
 
 @dataclass(frozen=True, slots=True)
 class Unmatched:
-    """A name that no production template fits; its requests are imported under ``route``."""
+    """A name that no production template fits; its requests are imported under ``route``.
+
+    ``fix`` is the command that gives it an endpoint: the closest one, where one is close.
+    """
 
     method: str
     name: str
@@ -43,6 +46,7 @@ class Unmatched:
     requests: int
     reason: Reason
     closest: str | None
+    fix: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
