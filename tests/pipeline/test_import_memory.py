@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 
 READ = """
-import resource, sys
+import sys
 from mobius_pipeline.imports.content import open_sources
 from mobius_pipeline.imports.synthetic_read import read_again, read_run
 with open_sources(sys.argv[1:]) as sources:
     read = read_run(sources, None)
     again = sum(1 for _ in read_again(read))
-print(read.totals()[0], again, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print(read.totals()[0], again, status["VmHWM"].split()[0])
 """
 # A latency is kept in eight bytes, up to four million of them; a request as an object takes some 300.
 BYTES_A_REQUEST = 100

@@ -10,6 +10,7 @@ each waiting one interval less. The interval is the run's own: connections x len
 from __future__ import annotations
 
 import heapq
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -31,12 +32,14 @@ class Overlap:
     """Counts how many requests were under way at once, of the first 100,000 of a run."""
 
     def __init__(self) -> None:
-        self._spans: list[tuple[int, int]] = []
+        self._starts = array("q")
+        self._ends = array("q")
 
     def add(self, start_us: int, end_us: int) -> None:
         """Take one request, from its start to its end."""
-        if len(self._spans) < _MOST_PAIRS:
-            self._spans.append((start_us, end_us))
+        if len(self._starts) < _MOST_PAIRS:
+            self._starts.append(start_us)
+            self._ends.append(end_us)
 
     def most(self, tick_us: int = 0) -> int:
         """Return the greatest number under way at one time; one that ends as another starts is over.
@@ -45,7 +48,7 @@ class Overlap:
         """
         ends: list[int] = []
         most = 0
-        for start, end in sorted(self._spans):
+        for start, end in sorted(zip(self._starts, self._ends, strict=True)):
             while ends and ends[0] <= start + tick_us:
                 heapq.heappop(ends)
             heapq.heappush(ends, max(end, start + 1))
