@@ -155,7 +155,7 @@ def test_time_is_split_into_its_parts() -> None:
     ]
     found = pair_trace([record(0, 50)], spans, SLACK)
     parts = joined_request(found.pairs[0], spans)
-    assert (parts.network_ms, parts.queue_ms, parts.self_ms, parts.downstream_ms) == (8, 2, 19, 21)
+    assert (parts.network_ms, parts.queue_ms, parts.self_ms, parts.downstream_ms) == (10, 2, 17, 21)
 
 
 def test_what_got_no_answer_has_no_network_time() -> None:

@@ -31,7 +31,7 @@ _DIMENSIONS: Final = {
 }
 _PARTS: Final = {
     "network": "Network, and the client itself",
-    "queue": "Waiting in the service",
+    "queue": "Waiting for the handler",
     "self": "The service itself",
     "downstream": "What it calls",
 }

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["QUEUE_ATTRIBUTE", "Named", "Slice", "count_named", "load_slice", "slices_of"]
 
-QUEUE_ATTRIBUTE: Final = "mobius.queue_ms"
+QUEUE_ATTRIBUTE: Final = "mobius.queue.duration"
 """Span attribute that says how long a request waited in the service before its span began, milliseconds."""
 
 # So many ids are paired at a time, which bounds memory whatever a run's length.
@@ -48,7 +48,7 @@ FROM synthetic_results AS s WHERE {_SLICED}
 _SPANS: Final = f"""
 SELECT lower(hex(p.trace_id)), lower(hex(p.span_id)), lower(hex(p.parent_span_id)), toString(p.kind),
     toUnixTimestamp64Nano(p.start), p.duration_ns, toString(p.method), p.http_status, p.weight,
-    toFloat64OrNull(p.attributes['{QUEUE_ATTRIBUTE}'])
+    1e3 * toFloat64OrNull(p.attributes['{QUEUE_ATTRIBUTE}'])
 FROM spans AS p
 WHERE p.start >= {{since:DateTime64(9, 'UTC')}} AND p.start < {{until:DateTime64(9, 'UTC')}}
   AND p.trace_id IN ({IDS_OF_SLICE})

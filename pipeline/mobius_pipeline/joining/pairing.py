@@ -50,7 +50,7 @@ class Record(NamedTuple):
 class Span(NamedTuple):
     """A span as the join needs it. Ids are hexadecimal, ``parent_id`` is all zeros for none; times as in Record.
 
-    ``queue_ms`` is how long the request waited in the service before the span began, None where nobody measured it.
+    ``queue_ms`` is how long the request waited within it for its handler, None where nobody measured it.
     """
 
     span_id: str

@@ -20,8 +20,9 @@ class JoinedRequest(NamedTuple):
     """One request of a test with the time of each part, milliseconds.
 
     ``client_ms = network_ms + (queue_ms or 0) + self_ms + downstream_ms``. ``client_ms`` and ``network_ms`` are None
-    where no answer came. ``network_ms`` is everything outside the service's spans: the wire, the client's own work, and,
-    where ``queue_ms`` is None, waiting before the span began. It is negative where a span outlasted its answer.
+    where no answer came. ``network_ms`` is everything outside the service's spans: the wire, the client's own work, waiting
+    before the span began. It is negative where a span outlasted its answer. ``queue_ms`` is None where not all entries
+    measured it; waiting is in ``self_ms`` then.
     ``entries`` counts the server spans (redirects followed within the request); ``weight`` is the spans' sampling weight.
     """
 
@@ -51,7 +52,8 @@ def joined_request(pair: Pair, spans: Sequence[Span]) -> JoinedRequest:
     beneath = _beneath(entries, spans)
     downstream = sum(union_ns(e, beneath[e.span_id]) for e in entries) / _MILLION
     queues = [entry.queue_ms for entry in entries if entry.queue_ms is not None]
-    queue = sum(queues) if len(queues) == len(entries) else None
+    # What handlers wait for may call others itself: at most what calls leave of the entry is waiting.
+    queue = min(sum(queues), server - downstream) if len(queues) == len(entries) else None
     client = record.duration_ms
     return JoinedRequest(
         minute=record.start_ns // 60_000_000_000,
@@ -63,9 +65,9 @@ def joined_request(pair: Pair, spans: Sequence[Span]) -> JoinedRequest:
         entries=len(entries),
         weight=entries[0].weight,
         client_ms=client,
-        network_ms=None if client is None else client - server - (queue or 0.0),
+        network_ms=None if client is None else client - server,
         queue_ms=queue,
-        self_ms=server - downstream,
+        self_ms=server - downstream - (queue or 0.0),
         downstream_ms=downstream,
     )
 
