@@ -63,7 +63,7 @@ def _reasons(cells: Sequence[GateCell]) -> list[str]:
             where = f"{_endpoint(cell.subject)} in {cell.subject[0]}, {name_of(cell.q)}"
             rows.setdefault(cell.decision.reason, []).append(where)
     return [
-        f"{where[0] if len(where) == 1 else _many(len(where), 'row')}: {reason}"
+        f"{where[0]}{f' and {len(where) - 1} more' if len(where) > 1 else ''}: {reason}"
         for reason, where in rows.items()
     ]
 
