@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from mobius_analysis.correlate import Cell, SideSummary, correlate, name_ratio
+from mobius_analysis.batch_loader import load_batches
+from mobius_analysis.correlate import (
+    Cell,
+    SideSummary,
+    correlate,
+    judge_cells,
+    measure,
+    name_ratio,
+)
 from mobius_analysis.correlate_matched import correlate_matched
 from mobius_analysis.intervals import Estimate, wilson
 from mobius_analysis.joined import network_note
@@ -64,11 +72,13 @@ def load_cells(
     environment: str | None = None,
     margin: float = MARGIN,
     match: Match = "none",
+    watch: Callable[[float], None] = lambda _share: None,
 ) -> CorrelationResult:
     """Compare production and tests of a whole zone between ``since`` and ``until``.
 
     Filter the cells of the result rather than the question: claims are corrected over the family of
-    all cells of the zone, so the same question gives the same verdicts everywhere.
+    all cells of the zone, so the same question gives the same verdicts everywhere. ``watch`` is told
+    again and again which share of the work is done.
 
     Raises
     ------
@@ -78,15 +88,21 @@ def load_cells(
         The store refused the query.
     """
     whole = Window.of(since, until)
-    frame = load_rollup(client, whole, Only(environment=environment or ""))
-    reported = load_reported(client, whole, environment=environment or "")
     windows = whole.cut(window)
-    cells = correlate(frame, windows, reported=reported, margin=margin)
-    cells = with_network(client, zone, whole, cells)
-    if match == "none":
-        return CorrelationResult(zone.name, whole, cells)
-    matched = correlate_matched(frame, windows, match, reported=reported, margin=margin)
-    return CorrelationResult(zone.name, whole, matched, cells)
+    reported = load_reported(client, whole, environment=environment or "")
+    only = Only(environment=environment or "")
+    if match != "none":
+        frame = load_rollup(client, whole, only)
+        cells = correlate(frame, windows, reported=reported, margin=margin)
+        cells = with_network(client, zone, whole, cells)
+        matched = correlate_matched(frame, windows, match, reported=reported, margin=margin)
+        return CorrelationResult(zone.name, whole, matched, cells)
+    measured: list[Cell] = []
+    for batch, share in load_batches(client, windows, only):
+        measured += measure(batch, windows)
+        watch(share)
+    cells = judge_cells(measured, windows, reported=reported, margin=margin)
+    return CorrelationResult(zone.name, whole, with_network(client, zone, whole, cells))
 
 
 def merge_documents(results: Sequence[CorrelationResult]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ Lewis, Stock and Watson 2018, "HAR inference: recommendations for practice") of 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -20,6 +21,7 @@ from mobius_analysis.histogram import level_index, midpoint, quantile
 
 __all__ = [
     "Clusters",
+    "Pooled",
     "ewc_count",
     "ewc_terms",
     "lag_one",
@@ -30,18 +32,15 @@ __all__ = [
 _LEAST_TERMS: Final = 4
 
 
-@dataclass(frozen=True, eq=False)
-class Clusters:
-    """Latency histograms of the minutes that had answered requests; empty minutes are no clusters.
+class Pooled(ABC):
+    """What an estimate needs of some minutes' histograms: all of them together, and z minute by minute.
 
     Attributes
     ----------
     minutes : (T,)
-        Minutes since the epoch, ascending.
+        Minutes since the epoch that had answered requests, ascending; empty minutes are no clusters.
     buckets : (K,)
         Indices of the buckets that occur, ascending.
-    counts : (T, K)
-        Sum of sampling weights per minute and bucket.
     requests
         Requests that were really measured.
     squared
@@ -50,25 +49,25 @@ class Clusters:
 
     minutes: NDArray[np.int64]
     buckets: NDArray[np.int64]
-    counts: NDArray[np.float64]
     requests: int
     squared: float
 
-    @cached_property
+    @property
+    @abstractmethod
     def totals(self) -> NDArray[np.float64]:
         """Weight of each bucket, all minutes together, shape (K,)."""
-        totals: NDArray[np.float64] = self.counts.sum(axis=0)
-        return totals
+
+    @abstractmethod
+    def deviations(self, q: float) -> NDArray[np.float64]:
+        """Woodruff's z per minute: sum of w (1[x <= Q] - q) with Q the quantile ``q``; sums to 0, shape (T,).
+
+        The bucket that holds Q is split linearly, so that the histogram's ties add no variance.
+        """
 
     @cached_property
     def cumulative(self) -> NDArray[np.float64]:
         """Running sum of weights over the buckets, all minutes together, shape (K,)."""
         return np.cumsum(self.totals)
-
-    @cached_property
-    def _sizes(self) -> NDArray[np.float64]:
-        sizes: NDArray[np.float64] = self.counts.sum(axis=1)
-        return sizes
 
     @property
     def weight(self) -> float:
@@ -83,12 +82,15 @@ class Clusters:
             and round(self.weight) == self.requests
         )
 
-    @property
+    @cached_property
     def effective(self) -> float:
         """Kish's effective number of requests, (sum w)^2 / sum w^2; never the sum of weights."""
         if self.unit:
             return float(self.requests)
-        return min(float(self.requests), self.weight**2 / self.squared) if self.squared > 0 else 0.0
+        if self.squared <= 0:
+            return 0.0
+        # Rounded, since sums of floats in another order must not make 6 requests 5.
+        return min(float(self.requests), round(self.weight**2 / self.squared, 6))
 
     @property
     def seconds(self) -> float:
@@ -103,11 +105,38 @@ class Clusters:
         """Mid point in seconds of the bucket at which the weighted ECDF reaches ``level``."""
         return float(midpoint(self.buckets[level_index(self.cumulative, level)]))
 
-    def deviations(self, q: float) -> NDArray[np.float64]:
-        """Woodruff's z per minute: sum of w (1[x <= Q] - q) with Q the quantile ``q``; sums to 0, shape (T,).
+    def noise(self, q: float) -> float:
+        """Sum of the squared deviations to expect if requests were independent of each other."""
+        return q * (1 - q) * self.squared
 
-        The bucket that holds Q is split linearly, so that the histogram's ties add no variance.
-        """
+
+@dataclass(frozen=True, eq=False)
+class Clusters(Pooled):
+    """Latency histograms of the minutes that had answered requests.
+
+    Attributes
+    ----------
+    counts : (T, K)
+        Sum of sampling weights per minute and bucket.
+    """
+
+    minutes: NDArray[np.int64]
+    buckets: NDArray[np.int64]
+    counts: NDArray[np.float64]
+    requests: int
+    squared: float
+
+    @cached_property
+    def totals(self) -> NDArray[np.float64]:  # noqa: D102 - the base class says it
+        totals: NDArray[np.float64] = self.counts.sum(axis=0)
+        return totals
+
+    @cached_property
+    def _sizes(self) -> NDArray[np.float64]:
+        sizes: NDArray[np.float64] = self.counts.sum(axis=1)
+        return sizes
+
+    def deviations(self, q: float) -> NDArray[np.float64]:  # noqa: D102 - the base class says it
         k = level_index(self.cumulative, q)
         below = float(self.cumulative[k - 1]) if k else 0.0
         inside = float(self.totals[k])
@@ -116,10 +145,6 @@ class Clusters:
             self.counts[:, :k].sum(axis=1) + share * self.counts[:, k] - q * self._sizes
         )
         return z
-
-    def noise(self, q: float) -> float:
-        """Sum of the squared deviations to expect if requests were independent of each other."""
-        return q * (1 - q) * self.squared
 
 
 def ewc_count(T: int) -> int:

@@ -9,9 +9,12 @@ from typing import Final, Literal
 import numpy as np
 import polars as pl
 
-from mobius_analysis.clusters import Clusters
+from mobius_analysis.batch import Batch
+from mobius_analysis.batch_clusters import NOBODY, Group, pool_groups
+from mobius_analysis.clusters import Clusters, Pooled
 from mobius_analysis.error_rates import (
     ErrorComparison,
+    Failures,
     compare_errors,
     failures_of,
     judge_errors,
@@ -35,7 +38,17 @@ from mobius_analysis.verdicts import (
     needs,
 )
 
-__all__ = ["Cell", "SideSummary", "Vantage", "correlate", "name_ratio", "pick_vantage", "summarise"]
+__all__ = [
+    "Cell",
+    "SideSummary",
+    "Vantage",
+    "correlate",
+    "judge_cells",
+    "measure",
+    "name_ratio",
+    "pick_vantage",
+    "summarise",
+]
 
 Vantage = Literal["server", "client"]
 
@@ -122,37 +135,46 @@ def correlate(
     tuple of Cell
         Sorted by window, service, route, method and region.
     """
-    cells = [cell for window in windows for cell in _measure_window(frame, window, reported)]
-    return tuple(sorted(_judge_family(cells, margin), key=_order))
+    cells = measure(Batch.of_rollup(frame, windows), windows)
+    return judge_cells(cells, windows, reported=reported, margin=margin)
+
+
+def measure(batch: Batch, windows: Sequence[Window]) -> list[Cell]:
+    """Measure both sides of every cell that is in ``batch``; :func:`judge_cells` judges those of all batches."""
+    groups = pool_groups(batch, QUANTILES)
+    cells: dict[tuple[tuple[str, ...], int], dict[tuple[str, str], Group]] = {}
+    for row, group in zip(batch.groups.iter_rows(named=True), groups, strict=True):
+        key = tuple(row[name] for name in CELL), row["window"]
+        cells.setdefault(key, {})[row["source"], row["vantage"]] = group
+    return [
+        _measure(subject, windows[number], series) for (subject, number), series in cells.items()
+    ]
+
+
+def judge_cells(
+    cells: Iterable[Cell],
+    windows: Sequence[Window],
+    *,
+    reported: Sequence[Reported] = (),
+    margin: float = MARGIN,
+) -> tuple[Cell, ...]:
+    """Judge all cells of :func:`measure` as one family, as :func:`correlate` says."""
+    complete = _stand_in(cells, windows, reported)
+    return tuple(sorted(_judge_family(complete, margin), key=_order))
 
 
 def _order(cell: Cell) -> tuple[object, ...]:
     return cell.window.start, cell.service, cell.route, cell.method, cell.region
 
 
-def _measure_window(
-    frame: pl.DataFrame, window: Window, reported: Sequence[Reported]
-) -> Iterator[Cell]:
-    first, end = window.minutes
-    inside = frame.filter(pl.col("minute").is_between(first, end, closed="left"))
-    groups = inside.partition_by(CELL, as_dict=True, maintain_order=True) if inside.height else {}
-    stand_in = {one.subject: one for one in reported if window.start <= one.start < window.end}
-    for subject in [*groups, *(stand_in.keys() - groups.keys())]:
-        yield _measure(subject, window, groups.get(subject, inside.clear()), stand_in.get(subject))
-
-
 def _measure(
-    subject: tuple[str, ...], window: Window, rows: pl.DataFrame, reported: Reported | None
+    subject: Sequence[str], window: Window, series: Mapping[tuple[str, str], Group]
 ) -> Cell:
     region, service, method, route = subject
-    real = rows.filter((pl.col("source") == "real") & (pl.col("vantage") == "server"))
-    test = rows.filter(pl.col("source") == "synthetic")
-    vantage = pick_vantage(test)
-    production, y = summarise(real)
-    seen = test.filter(pl.col("vantage") == vantage)
-    synthetic, x = summarise(seen)
-    if test.is_empty() and reported is not None:
-        synthetic = _as_reported(reported)
+    tests = {v: one for (source, v), one in series.items() if source == "synthetic"}
+    vantage = _pick({v: 0 if t.pooled is None else t.pooled.requests for v, t in tests.items()})
+    real, test = series.get(("real", "server"), NOBODY), tests.get(vantage, NOBODY)
+    production, synthetic = (_summary(side.failures, side.pooled) for side in (real, test))
     return Cell(
         region=region,
         service=service,
@@ -160,16 +182,49 @@ def _measure(
         route=route,
         window=window,
         vantage=vantage,
-        production=production,
-        synthetic=synthetic,
-        suspected=int(rows.filter(pl.col("source") == "suspected")["requests"].sum()),
-        ratios=dict(_ratios(production, y, synthetic, x)),
+        production=_without_minutes(production),
+        synthetic=_without_minutes(synthetic),
+        suspected=sum(
+            one.failures.requests for (source, _), one in series.items() if source == "suspected"
+        ),
+        ratios=dict(_ratios(production, real.pooled, synthetic, test.pooled)),
         kept={},
         verdict="inconclusive",
         needs=None,
         family=0,
-        errors=compare_errors(failures_of(real), failures_of(seen)),
+        errors=compare_errors(real.failures, test.failures),
     )
+
+
+def _without_minutes(side: SideSummary) -> SideSummary:
+    """Drop z of every minute, of which a large zone has a gigabyte: only the ratio's interval needs it."""
+    if side.estimates is None:
+        return side
+    kept = {q: replace(found, z=np.empty(0)) for q, found in side.estimates.items()}
+    return replace(side, estimates=kept)
+
+
+def _stand_in(
+    cells: Iterable[Cell], windows: Sequence[Window], reported: Sequence[Reported]
+) -> Iterator[Cell]:
+    """Give the cells that have no other test the last run of which only percentiles are known."""
+    runs = {
+        (window, one.subject): one
+        for window in windows
+        for one in reported
+        if window.start <= one.start < window.end
+    }
+    for cell in cells:
+        one = runs.pop((cell.window, cell.subject), None)
+        yield cell if one is None or cell.synthetic.requests else _with_reported(cell, one)
+    for (window, subject), one in runs.items():
+        yield _with_reported(_measure(subject, window, {}), one)
+
+
+def _with_reported(cell: Cell, reported: Reported) -> Cell:
+    synthetic = _as_reported(reported)
+    ratios = dict(_ratios(cell.production, None, synthetic, None))
+    return replace(cell, synthetic=synthetic, ratios=ratios)
 
 
 def _as_reported(reported: Reported) -> SideSummary:
@@ -197,12 +252,14 @@ def _as_reported(reported: Reported) -> SideSummary:
 
 def pick_vantage(test: pl.DataFrame) -> Vantage:
     """Like with like: the server's view of the test where it is enough, or all that there is."""
-    seen = {
-        str(v): int(n)
-        for v, n in test.group_by("vantage").agg(pl.col("answered").sum()).iter_rows()
-    }
-    server, client = seen.get("server", 0), seen.get("client", 0)
-    return "server" if "server" in seen and server >= min(client, _ENOUGH_AT_SERVER) else "client"
+    answered = test.group_by("vantage").agg(pl.col("answered").sum())
+    return _pick({str(v): int(n) for v, n in answered.iter_rows()})
+
+
+def _pick(answered: Mapping[str, int]) -> Vantage:
+    server, client = answered.get("server", 0), answered.get("client", 0)
+    enough = "server" in answered and server >= min(client, _ENOUGH_AT_SERVER)
+    return "server" if enough else "client"
 
 
 def summarise(
@@ -210,27 +267,32 @@ def summarise(
 ) -> tuple[SideSummary, Clusters | None]:
     """Summarise one side from its rows of the rollup, with the clusters behind it."""
     clusters = clusters_of(rows)
+    return _summary(failures_of(rows), clusters, quantiles), clusters
+
+
+def _summary(
+    failures: Failures, pooled: Pooled | None, quantiles: Iterable[float] = QUANTILES
+) -> SideSummary:
     summary = SideSummary(
-        requests=int(rows["requests"].sum()),
-        errors=int(rows["errors"].sum()),
-        weight=float(rows["weight"].sum()),
-        weight_squared=float(rows["weight_squared"].sum()),
+        requests=failures.requests,
+        errors=failures.errors,
+        weight=float(failures.weights.sum()),
+        weight_squared=failures.squared,
     )
-    if clusters is None:
-        return summary, None
-    measured = replace(
+    if pooled is None:
+        return summary
+    return replace(
         summary,
-        answered=clusters.requests,
-        minutes=len(clusters.minutes),
-        seconds=clusters.seconds,
-        sampled=not clusters.unit,
-        estimates={q: estimate(clusters, q) for q in quantiles},
+        answered=pooled.requests,
+        minutes=len(pooled.minutes),
+        seconds=pooled.seconds,
+        sampled=not pooled.unit,
+        estimates={q: estimate(pooled, q) for q in quantiles},
     )
-    return measured, clusters
 
 
 def _ratios(
-    production: SideSummary, y: Clusters | None, synthetic: SideSummary, x: Clusters | None
+    production: SideSummary, y: Pooled | None, synthetic: SideSummary, x: Pooled | None
 ) -> Iterator[tuple[float, Ratio]]:
     for q in QUANTILES:
         above, below = production.estimate(q), synthetic.estimate(q)
@@ -240,8 +302,9 @@ def _ratios(
         yield q, ratio(above, below, shared)
 
 
-def _judge_family(cells: Sequence[Cell], margin: float) -> Iterator[Cell]:
+def _judge_family(measured: Iterable[Cell], margin: float) -> Iterator[Cell]:
     """Judge every cell, with the claims corrected over all headline ratios of all cells together."""
+    cells = list(measured)
     members = [
         (i, q)
         for i, cell in enumerate(cells)

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = [
     "BASE",
     "HALF_BUCKET",
+    "LEVEL_ROUNDING",
     "SCALE",
     "bucket_bounds",
     "bucket_of",
@@ -31,9 +32,8 @@ BASE: Final = 2.0 ** (1 / _PER_OCTAVE)
 HALF_BUCKET: Final = (1 + BASE) / 2
 """Factor from a mid point to the farther of its bucket's bounds (1.01095)."""
 
-_ROUNDING: Final = (
-    1e-9  # share of the total by which sums of floats may miss a level that they reach
-)
+LEVEL_ROUNDING: Final = 1e-9
+"""Share of the total by which sums of floats may miss a level that they reach."""
 
 
 def bucket_of(seconds: ArrayLike) -> NDArray[np.int64]:
@@ -72,7 +72,7 @@ def level_index(cumulative: NDArray[np.float64], level: float) -> int:
     ``cumulative`` holds the running sum of the weights over ascending buckets, and must not be empty.
     """
     total = cumulative[-1]
-    position = int(np.searchsorted(cumulative, total * (level - _ROUNDING), side="left"))
+    position = int(np.searchsorted(cumulative, total * (level - LEVEL_ROUNDING), side="left"))
     return min(position, len(cumulative) - 1)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import bdtr, ndtri, stdtrit
 
 from mobius_analysis.clusters import (
-    Clusters,
+    Pooled,
     ewc_count,
     lag_one,
     long_run_variance,
@@ -125,7 +125,7 @@ def order_statistic_levels(n: int, q: float, confidence: float) -> tuple[float, 
     return r / n, min(s, n) / n
 
 
-def estimate(clusters: Clusters, q: float) -> Estimate:
+def estimate(clusters: Pooled, q: float) -> Estimate:
     """Estimate quantile ``q`` with its 95 % and 90 % interval; ``clusters`` must hold a request.
 
     Steps
@@ -165,7 +165,7 @@ def estimate(clusters: Clusters, q: float) -> Estimate:
 
 
 def _levels(
-    clusters: Clusters, q: float, confidence: float, variance: float | None
+    clusters: Pooled, q: float, confidence: float, variance: float | None
 ) -> tuple[float, float] | None:
     n = int(clusters.effective)
     exact = order_statistic_levels(n, q, confidence)
@@ -187,7 +187,7 @@ def _levels(
     return (low, high) if low > 0 and high <= 1 else None
 
 
-def _effective(clusters: Clusters, q: float, margin: float, confidence: float) -> int:
+def _effective(clusters: Pooled, q: float, margin: float, confidence: float) -> int:
     """Independent requests that would give the share below the quantile the same ``margin``, at most the real ones."""
     real = clusters.effective
     if margin <= 0:
@@ -196,7 +196,7 @@ def _effective(clusters: Clusters, q: float, margin: float, confidence: float) -
     return int(min(real, q * (1 - q) * (normal / margin) ** 2))
 
 
-def _missing(clusters: Clusters, q: float, variance: float | None) -> int:
+def _missing(clusters: Pooled, q: float, variance: float | None) -> int:
     """Requests still missing for an interval, at the share of independent information that requests carry here.
 
     Below the least number for independent ones nobody can tell yet how dependent they are.
@@ -208,7 +208,7 @@ def _missing(clusters: Clusters, q: float, variance: float | None) -> int:
     return max(1, ceil((least_requests(q) - yielded * real) / yielded))
 
 
-def _bounds(clusters: Clusters, value: float, levels: tuple[float, float] | None) -> Bounds:
+def _bounds(clusters: Pooled, value: float, levels: tuple[float, float] | None) -> Bounds:
     if levels is None:
         return Bounds(value)
     # 4.

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from mobius_analysis.clusters import Clusters, ewc_terms, long_run_variance
+from mobius_analysis.clusters import Pooled, ewc_terms, long_run_variance
 from mobius_analysis.histogram import HALF_BUCKET
 from mobius_analysis.intervals import CONFIDENCE, Bounds, Estimate
 
@@ -107,9 +107,7 @@ def ratio(production: Estimate, synthetic: Estimate, correlation: float = 0.0) -
     )
 
 
-def shared_correlation(
-    y: Clusters, y_estimate: Estimate, x: Clusters, x_estimate: Estimate
-) -> float:
+def shared_correlation(y: Pooled, y_estimate: Estimate, x: Pooled, x_estimate: Estimate) -> float:
     """Correlation of two quantiles' sampling errors from the EWC terms of the minutes that both have.
 
     Never assumed: fewer than 20 common minutes give 0, and what is found is drawn towards 0 to its

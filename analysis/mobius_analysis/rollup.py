@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
 __all__ = [
+    "ANSWERED",
     "CELL",
     "EVERYTHING",
     "SERIES",
+    "WHERE",
     "Extra",
     "Only",
     "Window",
@@ -39,6 +41,16 @@ ANSWERED: Final = "r.status_class NOT IN ('5xx', 'error', 'none')"
 Extra = Literal["version"]
 """Columns that a load may keep apart beside the series."""
 
+WHERE: Final = """r.minute >= {since:DateTime('UTC')} AND r.minute < {until:DateTime('UTC')}
+  AND ({service:String} = '' OR r.service = {service:String})
+  AND ({region:String} = '' OR r.region = {region:String})
+  AND ({route:String} = '' OR r.route = {route:String})
+  AND ({method:String} = '' OR r.method = {method:String})
+  -- A test run may not say where it ran; one that does belongs to its environment only.
+  AND ({environment:String} = '' OR r.environment = {environment:String}
+       OR (r.source = 'synthetic' AND r.environment = ''))"""
+"""Rows ``r`` of the rollup in a window and of an :class:`Only`, whose fields are parameters."""
+
 # Each column's own name as its alias would hide the column from WHERE, hence the table's name everywhere.
 _ROLLUP: Final = """
 SELECT
@@ -56,14 +68,7 @@ SELECT
     mapKeys(histogram) AS buckets,
     mapValues(histogram) AS weights
 FROM latency_minute AS r
-WHERE r.minute >= {{since:DateTime('UTC')}} AND r.minute < {{until:DateTime('UTC')}}
-  AND ({{service:String}} = '' OR r.service = {{service:String}})
-  AND ({{region:String}} = '' OR r.region = {{region:String}})
-  AND ({{route:String}} = '' OR r.route = {{route:String}})
-  AND ({{method:String}} = '' OR r.method = {{method:String}})
-  -- A test run may not say where it ran; one that does belongs to its environment only.
-  AND ({{environment:String}} = '' OR r.environment = {{environment:String}}
-       OR (r.source = 'synthetic' AND r.environment = ''))
+WHERE {where}
 GROUP BY minute, {keys}
 HAVING requests > 0
 ORDER BY {keys}, minute
@@ -135,6 +140,7 @@ def load_rollup(
         names=", ".join(f"toString(r.{name}) AS {name}" for name in columns),
         keys=", ".join(columns),
         answered=ANSWERED,
+        where=WHERE,
     )
     parameters = {"since": window.start, "until": window.end, **asdict(only)}
     return query(client, sql, parameters).drop("histogram")

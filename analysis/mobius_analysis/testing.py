@@ -147,14 +147,14 @@ def clusters_from(group: Requests) -> Clusters:
     return found
 
 
-def insert_rollup(client: Client, rows: pl.DataFrame) -> None:
-    """Insert :func:`rollup_rows` into the ``latency_minute`` of the client's database."""
+def insert_rollup(client: Client, rows: pl.DataFrame, table: str = "latency_minute") -> None:
+    """Insert :func:`rollup_rows` into the ``latency_minute`` of the client's database, or a table like it."""
     lengths = rows["buckets"].list.len().to_numpy()
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     keys = rows["buckets"].explode().to_numpy().astype(np.int16)
     values = rows["weights"].explode().to_numpy()
     maps = pa.MapArray.from_arrays(pa.array(offsets), pa.array(keys), pa.array(values))
-    table = (
+    arrow = (
         rows.drop("buckets", "weights")
         .with_columns(
             minute=(pl.col("minute") * 60).cast(pl.UInt32),
@@ -166,7 +166,7 @@ def insert_rollup(client: Client, rows: pl.DataFrame) -> None:
         .to_arrow(compat_level=pl.CompatLevel.oldest())
         .append_column("buckets", maps)
     )
-    client.insert_arrow("latency_minute", table)
+    client.insert_arrow(table, arrow)
 
 
 def level_track(
