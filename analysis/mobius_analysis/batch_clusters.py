@@ -25,9 +25,8 @@ _Floats = NDArray[np.float64]
 _Ints = NDArray[np.int64]
 
 _MOST_CELLS: Final = 4_000_000  # of a table of groups times buckets: 32 MB
-_NOTHING: Final = (
-    1e-9  # what corrections of sampled requests may leave of a weight that they took away
-)
+# What corrections leave of requests that they took away is rounding; one of matched minutes may weigh little.
+_NOTHING: Final = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
