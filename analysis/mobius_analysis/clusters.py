@@ -95,15 +95,19 @@ class Pooled(ABC):
     @property
     def seconds(self) -> float:
         """Time that all answered requests took together, in seconds."""
-        return float(self.totals @ midpoint(self.buckets))
+        return float(self.totals @ self._midpoints)
 
     def quantile(self, q: float) -> float:
         """Quantile ``q`` in seconds; there must be at least one request."""
         return quantile(self.buckets, self.totals, q, unit=self.unit)
 
+    @cached_property
+    def _midpoints(self) -> NDArray[np.float64]:
+        return midpoint(self.buckets)
+
     def at_level(self, level: float) -> float:
         """Mid point in seconds of the bucket at which the weighted ECDF reaches ``level``."""
-        return float(midpoint(self.buckets[level_index(self.cumulative, level)]))
+        return float(self._midpoints[level_index(self.cumulative, level)])
 
     def noise(self, q: float) -> float:
         """Sum of the squared deviations to expect if requests were independent of each other."""

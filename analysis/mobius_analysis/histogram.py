@@ -72,7 +72,7 @@ def level_index(cumulative: NDArray[np.float64], level: float) -> int:
     ``cumulative`` holds the running sum of the weights over ascending buckets, and must not be empty.
     """
     total = cumulative[-1]
-    position = int(np.searchsorted(cumulative, total * (level - LEVEL_ROUNDING), side="left"))
+    position = int(cumulative.searchsorted(total * (level - LEVEL_ROUNDING), side="left"))
     return min(position, len(cumulative) - 1)
 
 

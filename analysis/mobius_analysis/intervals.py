@@ -105,7 +105,7 @@ def least_requests(q: float, confidence: float = CONFIDENCE) -> int:
     return ceil(log(tail) / log(max(q, 1 - q)))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16384)
 def order_statistic_levels(n: int, q: float, confidence: float) -> tuple[float, float] | None:
     """ECDF levels (r/n, s/n) of the exact order-statistic interval of quantile ``q``, or None below the least n.
 
@@ -168,9 +168,8 @@ def _levels(
     clusters: Pooled, q: float, confidence: float, variance: float | None
 ) -> tuple[float, float] | None:
     n = int(clusters.effective)
-    exact = order_statistic_levels(n, q, confidence)
-    if variance is None or exact is None:
-        return exact
+    if variance is None or n < least_requests(q, confidence):
+        return order_statistic_levels(n, q, confidence)
     # 2.
     T = len(clusters.minutes)
     t = float(stdtrit(ewc_count(T), (1 + confidence) / 2))

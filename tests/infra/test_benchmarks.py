@@ -88,3 +88,19 @@ def test_the_demo_gives_pairs_in_which_users_and_tests_differ_as_its_stories_say
     assert ratios["eu-central-1", "storefront", "GET", "/search"] > 0.3
     assert ratios["eu-west-1", "storefront", "POST", "/checkout"] < -0.3
     assert abs(ratios["eu-west-1", "storefront", "GET", "/products/{product_id}"]) < 0.1
+
+
+def test_the_correlate_benchmark_says_how_much_and_where_the_time_goes() -> None:
+    found = run_all(["correlate"], {"correlate": {"endpoints": 3, "regions": 2, "days": 2}})
+    result = found["benchmarks"]["correlate"]
+    assert result["store"]["rollup_rows"] == 2 * result["store"]["rollup_rows_of_the_day"] > 100
+    [whole] = result["curve_by_endpoints"]
+    assert whole["cells"] == 6
+    assert sum(whole["verdicts"].values()) == 6
+    assert sum(whole["share"].values()) == pytest.approx(1, abs=0.01)
+    assert set(whole["share"]) == {"clickhouse", "transfer", "polars"}
+    for curve, sizes in (("minutes", [360, 720]), ("windows", [2, 4])):
+        assert [point[curve] for point in result[f"curve_by_{curve}"]] == sizes
+    assert [point["cells"] for point in result["curve_by_windows"]] == [12, 24]
+    assert result["job_with_findings_saved"]["cells"] == 6
+    assert min(whole["peak_memory_mib"], whole["engine_peak_memory_mib"]) > 0

@@ -88,6 +88,18 @@ def bench(
     without_collector: Annotated[
         bool, typer.Option("--without-collector", help="ingest: measure our pipeline alone.")
     ] = False,
+    endpoints: Annotated[
+        int, typer.Option("--endpoints", min=1, help="correlate: endpoints of the zone.")
+    ] = 2000,
+    regions: Annotated[
+        int, typer.Option("--regions", min=1, help="correlate: regions of the zone.")
+    ] = 10,
+    days: Annotated[
+        int, typer.Option("--days", min=1, max=366, help="correlate: days that the rollup holds.")
+    ] = 7,
+    dense: Annotated[
+        bool, typer.Option("--dense", help="correlate: every endpoint used in every minute.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Measure against named peers and limits."""
@@ -104,7 +116,10 @@ def bench(
         "collector": not without_collector,
     }
     cost = {"rate": rate, "seconds": seconds, "turns": turns}
-    document = run_all(name or [], {"ingest": ingest, "instrumentation": cost})
+    correlate = {"endpoints": endpoints, "regions": regions, "days": days, "dense": dense}
+    document = run_all(
+        name or [], {"ingest": ingest, "instrumentation": cost, "correlate": correlate}
+    )
     if json:
         print_json(document)
         return
