@@ -21,14 +21,8 @@ from mobius_analysis.pair_history import (
     load_users,
     measure,
 )
-from mobius_analysis.prediction import (
-    PREDICTED,
-    Measured,
-    Pair,
-    Prediction,
-    Predictor,
-    Subject,
-)
+from mobius_analysis.pairs import Measured, Pair
+from mobius_analysis.prediction import PREDICTED, Prediction, Predictor, Subject
 from mobius_analysis.prediction_store import save_predictions, score_stored
 from mobius_analysis.rollup import CELL, Window
 from mobius_analysis.verdicts import name_of

@@ -13,7 +13,8 @@ from mobius_analysis.clusters import Clusters
 from mobius_analysis.correlate import Vantage
 from mobius_analysis.histogram import HALF_BUCKET
 from mobius_analysis.intervals import CONFIDENCE, Bounds, estimate, order_statistic_levels
-from mobius_analysis.prediction import LEVELS, Measured, Pair, Subject
+from mobius_analysis.pairs import LEVELS, Measured, Pair
+from mobius_analysis.prediction import Subject
 from mobius_analysis.rollup import ANSWERED, CELL, Window, clusters_of, query
 
 if TYPE_CHECKING:

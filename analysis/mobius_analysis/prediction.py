@@ -2,91 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, exp, log, sqrt
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from mobius_analysis.calibration import Calibration, Forecast, Observation, Subject, calibrate
-from mobius_analysis.histogram import midpoint
 from mobius_analysis.intervals import CONFIDENCE, Bounds
+from mobius_analysis.pairs import LEVELS, Measured, Pair
+from mobius_analysis.quantile_mapping import Curve, make_curve
 
 __all__ = [
-    "LEVELS",
     "PREDICTED",
-    "Measured",
-    "Pair",
     "Past",
     "Prediction",
     "Predictor",
     "Subject",
-    "pinball",
 ]
 
-LEVELS: Final = (0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
-"""Quantiles of a pair: knots of the quantile mapping."""
 PREDICTED: Final = (0.5, 0.95, 0.99)
 
-# From so many requests of a cell's history on the quantile mapping begins to count, and counts fully
-# (simulated with the truth 1.3 x^1.1: below, the scaling of the median is nearer; above, the mapping is).
-_MAPPING_FROM: Final = 200
-_MAPPING_FULL: Final = 1_000
 _NORMAL: Final = 1.959964
-_KNOT_DEVIATION: Final = 0.05
 _TAIL_DEVIATION: Final = 0.2
 _FEW_RELEASES: Final = 3
 _FEW_PREDICTIONS: Final = 60
 _STRETCH: Final = (0.5, 3.0)
 _NOISE_IF_UNKNOWN: Final = 0.1
-
-
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """One side of a pair: quantiles in seconds with 95 % intervals, by level, of ``answered`` requests.
-
-    ``buckets`` and ``weights`` are its histogram, where known; predictions are scored against it.
-    """
-
-    quantiles: Mapping[float, Bounds]
-    answered: int
-    buckets: NDArray[np.int64] | None = None
-    weights: NDArray[np.float64] | None = None
-
-    def log(self, q: float) -> float:
-        """Logarithm of a quantile in seconds."""
-        return log(self.quantiles[q].value)
-
-    def reach(self, q: float) -> tuple[float, float] | None:
-        """How far the interval reaches below and above the quantile, in logs; None without one."""
-        found = self.quantiles[q]
-        if found.low is None or found.high is None:
-            return None
-        return log(found.value / found.low), log(found.high / found.value)
-
-    def variance(self, q: float) -> float | None:
-        """Variance of the logarithm of a quantile, from its interval; None without one."""
-        reach = self.reach(q)
-        return None if reach is None else (sum(reach) / 2 / _NORMAL) ** 2
-
-
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """A test run of one cell, and what users got with the same release around or after it.
-
-    ``at`` is the run's begin in seconds since the epoch.
-    """
-
-    subject: Subject
-    run: str
-    release: str
-    at: float
-    test: Measured
-    production: Measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,23 +87,6 @@ class Past:
             if off > 0
             else off / log(low / self.predicted.value)
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Curve:
-    """Log ratio over the logarithm of the test's latency: constant beyond the outer knots."""
-
-    x: NDArray[np.float64]
-    ratio: NDArray[np.float64]
-    centre: Mapping[float, float]
-    weight: float
-
-    def bend(self, x: float, q: float) -> float:
-        """What the ratio changes by when the test's quantile ``q`` is not where it was in the past."""
-        if self.weight <= 0:
-            return 0.0
-        there, here = np.interp([x, self.centre[q]], self.x, self.ratio)
-        return self.weight * float(there - here)
 
 
 class Predictor:
@@ -335,11 +263,11 @@ class Predictor:
         return bend + (0.0 if median is None else median.cell_mean(subject))
 
     @cached_property
-    def _curves(self) -> dict[Subject, _Curve]:
+    def _curves(self) -> dict[Subject, Curve]:
         cells: dict[Subject, list[Pair]] = {}
         for pair in self.pairs:
             cells.setdefault(pair.subject, []).append(pair)
-        return {subject: found for subject, many in cells.items() if (found := _curve(many))}
+        return {subject: found for subject, many in cells.items() if (found := make_curve(many))}
 
 
 def _release_of(pair: Pair) -> str:
@@ -352,54 +280,3 @@ def _number_releases(pairs: Sequence[Pair]) -> dict[str, int]:
     for pair in pairs:
         made.setdefault(_release_of(pair), len(made))
     return made
-
-
-def _curve(pairs: Sequence[Pair]) -> _Curve | None:
-    """Make the quantile mapping of one cell's history: knots at the levels, each the weighted mean of the pairs.
-
-    It counts as far as there is history for it, as far as the knots differ by more than their errors, and as
-    far as the test's quantiles differ between runs by more than theirs: what is noise must not bend the ratio.
-    """
-    requests = min(sum(p.test.answered for p in pairs), sum(p.production.answered for p in pairs))
-    history = log(max(requests, 1) / _MAPPING_FROM) / log(_MAPPING_FULL / _MAPPING_FROM)
-    knots, errors, steady = {}, [], []
-    for q in LEVELS:
-        rows = [
-            (p.test.log(q), p.production.log(q), x, y)
-            for p in pairs
-            if q in p.test.quantiles and q in p.production.quantiles
-            if (x := p.test.variance(q)) is not None
-            if (y := p.production.variance(q)) is not None
-        ]
-        if not rows:
-            continue
-        x, y, x_error, y_error = np.array(rows).T
-        weights = 1 / (x_error + y_error + _KNOT_DEVIATION**2)
-        centre = float(np.average(x, weights=weights))
-        knots[q] = centre, float(np.average(y - x, weights=weights))
-        errors.append(float(np.average(x_error + y_error, weights=weights)) / len(rows))
-        steady.append(_signal(x, float(np.mean(x_error))))
-    if len(knots) < 2:
-        return None
-    xs, ratios = np.array(sorted(knots.values())).T
-    share = _signal(ratios, float(np.mean(errors))) * float(np.mean(steady))
-    weight = float(np.clip(history, 0.0, 1.0)) * share
-    return _Curve(xs, ratios, {q: x for q, (x, _) in knots.items()}, weight)
-
-
-def _signal(values: NDArray[np.float64], error: float) -> float:
-    """Share of the variance of ``values`` that errors of measurement with this variance do not explain."""
-    variance = float(np.var(values, ddof=1)) if len(values) > 1 else 0.0
-    return max(0.0, variance - error) / variance if variance > 0 else 0.0
-
-
-def pinball(measured: Measured, predicted: float, q: float) -> float | None:
-    """Mean pinball loss (Koenker and Bassett 1978), in seconds, of ``predicted`` as quantile ``q``.
-
-    Over all requests of the histogram; least at the true quantile. None without a histogram.
-    """
-    if measured.buckets is None or measured.weights is None:
-        return None
-    error = midpoint(measured.buckets) - predicted
-    losses = np.where(error >= 0, q * error, (q - 1) * error)
-    return float(np.average(losses, weights=measured.weights))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from mobius_analysis.correlate import Vantage
 from mobius_analysis.gate import GateCell
 from mobius_analysis.pair_history import TestRun
-from mobius_analysis.prediction import Pair
+from mobius_analysis.pairs import Pair
 from mobius_analysis.rollup import query
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from typing import Final
 import numpy as np
 
 from mobius_analysis.pair_history import measure_clusters
-from mobius_analysis.prediction import Pair, Predictor, pinball
+from mobius_analysis.pairs import Pair, pinball
+from mobius_analysis.prediction import Predictor
 from mobius_analysis.testing import Requests, clusters_from, drifting_load
 
 __all__ = ["SCENARIOS", "History", "LeftOut", "Scenario", "left_out", "simulate"]

@@ -9,7 +9,8 @@ import pytest
 
 from mobius_analysis.calibration import Observation, calibrate
 from mobius_analysis.intervals import Bounds
-from mobius_analysis.prediction import LEVELS, Measured, Pair, Predictor, pinball
+from mobius_analysis.pairs import LEVELS, Measured, Pair, pinball
+from mobius_analysis.prediction import Predictor
 from mobius_analysis.testing_histories import SCENARIOS, LeftOut, left_out, simulate
 
 Subject = tuple[str, str, str, str]

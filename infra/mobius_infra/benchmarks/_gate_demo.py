@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from mobius_analysis.pair_history import measure
-from mobius_analysis.prediction import Pair
+from mobius_analysis.pairs import Pair
 from mobius_analysis.testing import Requests, loaded, rollup_rows
 from mobius_infra.demo import shop
 from mobius_infra.demo.history import Period

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from mobius_analysis.intervals import wilson
-from mobius_analysis.prediction import Pair
+from mobius_analysis.pairs import Pair
 from mobius_analysis.testing_histories import SCENARIOS, LeftOut, left_out, simulate
 from mobius_analysis.verdicts import name_of
 from mobius_infra.benchmarks._gate_demo import demo_pairs
