@@ -71,7 +71,7 @@ def _lines(scores: Sequence[Score]) -> Iterator[tuple[str, list[str]]]:
         "endpoints x regions exercised",
         [f"{s.coverage.tested} of {s.coverage.used}" for s in scores],
     )
-    yield "users' regressions there", [str(sum(s.slower.values())) for s in scores]
+    yield "users' regressions there", [_regressions(s) for s in scores]
     yield "  seen, of those it could see", [_share(s.seen) for s in scores]
     yield "  seen, of all", [_share(s.noticed) for s in scores]
     yield "  median lead over users", [_lead(s.leads) for s in scores]
@@ -84,6 +84,13 @@ def _lines(scores: Sequence[Score]) -> Iterator[tuple[str, list[str]]]:
     )
     yield "  false, of the decided", [_share(s.false_alarms) for s in scores]
     yield "cells that tell the truth", [_share(s.truthful) for s in scores]
+
+
+def _regressions(one: Score) -> str:
+    kinds = [
+        f"{one.slower[kind]} {kind.replace('_', ' ')}" for kind in _STYLE if one.slower.get(kind)
+    ]
+    return f"{sum(one.slower.values())}: {', '.join(kinds)}" if kinds else "none"
 
 
 def _share(found: Bounds | None) -> str:

@@ -28,7 +28,7 @@ _WEEK: Final = Window(datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 9, tzi
 _HOURS: Final = 7 * 24
 _FACTOR: Final = 1.4
 _NOISE: Final = 0.05
-_LEAD: Final = 6
+_LEAD: Final = 3
 
 # Hour by which the test moves before users (None: it does not), and whether users move at all.
 STORIES: Final[Mapping[str, tuple[bool, int | None]]] = {
