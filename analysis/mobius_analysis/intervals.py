@@ -187,12 +187,14 @@ def _levels(
 
 
 def _effective(clusters: Pooled, q: float, margin: float, confidence: float) -> int:
-    """Independent requests that would give the share below the quantile the same ``margin``, at most the real ones."""
-    real = clusters.effective
+    """Independent requests that would give the share below the quantile the same ``margin``, at most the real ones.
+
+    The minutes' variance knows how the weights lie around this quantile, which Kish's number does not.
+    """
     if margin <= 0:
-        return int(real)
+        return int(clusters.effective)
     normal = float(ndtri((1 + confidence) / 2))
-    return int(min(real, q * (1 - q) * (normal / margin) ** 2))
+    return int(min(clusters.requests, q * (1 - q) * (normal / margin) ** 2))
 
 
 def _missing(clusters: Pooled, q: float, variance: float | None) -> int:

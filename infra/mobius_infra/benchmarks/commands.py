@@ -7,8 +7,9 @@ import pkgutil
 import platform
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -100,6 +101,14 @@ def bench(
     dense: Annotated[
         bool, typer.Option("--dense", help="correlate: every endpoint used in every minute.")
     ] = False,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="statistics: a twelfth of the repetitions, not to be quoted."),
+    ] = False,
+    plots: Annotated[
+        Path | None,
+        typer.Option("--plots", help="statistics: folder for plots, tables and all figures."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Measure against named peers and limits."""
@@ -115,18 +124,40 @@ def bench(
         "kills": kills,
         "collector": not without_collector,
     }
-    cost = {"rate": rate, "seconds": seconds, "turns": turns}
-    correlate = {"endpoints": endpoints, "regions": regions, "days": days, "dense": dense}
-    document = run_all(
-        name or [], {"ingest": ingest, "instrumentation": cost, "correlate": correlate}
-    )
+    options: dict[str, dict[str, Any]] = {
+        "ingest": ingest,
+        "instrumentation": {"rate": rate, "seconds": seconds, "turns": turns},
+        "correlate": {"endpoints": endpoints, "regions": regions, "days": days, "dense": dense},
+        "statistics": {"quick": quick, "plots": plots},
+    }
+    document = run_all(name or [], options)
     if json:
         print_json(document)
         return
     for title, result in document["benchmarks"].items():
         typer.echo(title)
-        for key, value in result.items():
-            typer.echo(f"    {key}: {value}")
+        for line in _lines(result):
+            typer.echo(f"    {line}")
+
+
+def _lines(result: Mapping[str, Any]) -> Iterator[str]:
+    """One line a figure; of a table, one a row."""
+    for key, value in result.items():
+        if isinstance(value, Mapping):
+            yield f"{key}:"
+            yield from (f"    {line}" for line in _lines(value))
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            yield f"{key}:"
+            for row in value:
+                yield "    " + ", ".join(f"{name} {_plain(cell)}" for name, cell in row.items())
+        else:
+            yield f"{key}: {value}"
+
+
+def _plain(cell: Any) -> str:
+    if isinstance(cell, Mapping):
+        return "(" + ", ".join(f"{name} {_plain(one)}" for name, one in cell.items()) + ")"
+    return "-" if cell is None else str(cell)
 
 
 def _machine() -> dict[str, Any]:
