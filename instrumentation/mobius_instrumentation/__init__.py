@@ -6,8 +6,9 @@
 >>> instrument(app)  # doctest: +SKIP
 """
 
+from mobius_instrumentation.asgi import instrument_asgi
 from mobius_instrumentation.errors import ConfigurationError
 from mobius_instrumentation.instrumentation import Instrumentation, instrument
 from mobius_instrumentation.stats import ExportStats
 
-__all__ = ["ConfigurationError", "ExportStats", "Instrumentation", "instrument"]
+__all__ = ["ConfigurationError", "ExportStats", "Instrumentation", "instrument", "instrument_asgi"]

@@ -14,13 +14,22 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from starlette.applications import Starlette
 
+    from mobius_instrumentation.middleware import RequestTracing
     from mobius_instrumentation.runtime import RuntimeReporter
     from mobius_instrumentation.synthetic import SyntheticTraffic
 
-__all__ = ["attach", "detach", "uses_opentelemetry_middleware"]
+__all__ = [
+    "FLAG",
+    "attach",
+    "detach",
+    "native_tracing",
+    "tracing_with",
+    "uses_opentelemetry_middleware",
+]
 
 # OpenTelemetry's own instrumentation looks at this field, so that neither instruments what the other did.
-_FLAG: Final = "_is_instrumented_by_opentelemetry"
+FLAG: Final = "_is_instrumented_by_opentelemetry"
+"""Field of an application that says that it is instrumented."""
 _ORIGINAL: Final = "_mobius_build_middleware_stack"
 
 
@@ -67,12 +76,34 @@ def attach(
             exclude_spans=["receive", "send"],
         )
         return
+    tracing = tracing_with(provider, synthetic, allowed=allowed, monitor=monitor, runtime=runtime)
+    original = app.build_middleware_stack
+
+    def build_middleware_stack(_self: Starlette) -> Any:
+        return tracing(original())
+
+    setattr(app, _ORIGINAL, (original, native_tracing(app, on=False)))
+    app.build_middleware_stack = types.MethodType(build_middleware_stack, app)  # type: ignore[method-assign]  # as OpenTelemetry's does
+    setattr(app, FLAG, True)
+
+
+def tracing_with(
+    provider: TracerProvider,
+    synthetic: SyntheticTraffic,
+    *,
+    allowed: frozenset[str],
+    monitor: LoopMonitor | None = None,
+    runtime: RuntimeReporter | None = None,
+) -> Callable[[Any], RequestTracing]:
+    """Return what puts request tracing around an ASGI application; parameters as of :func:`attach`."""
     from mobius_instrumentation.handler_start import watch_handlers
     from mobius_instrumentation.middleware import RequestTracing
 
+    # Read once, when the first OpenTelemetry instrumentation initialises; what the user set stays.
+    os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
     GC.watch()
     watch_handlers()
-    tracing: Callable[[Any], RequestTracing] = functools.partial(
+    return functools.partial(
         RequestTracing,
         tracer=provider.get_tracer("mobius_instrumentation"),
         synthetic=synthetic,
@@ -80,17 +111,9 @@ def attach(
         runtime=runtime,
         allowed=allowed,
     )
-    original = app.build_middleware_stack
-
-    def build_middleware_stack(_self: Starlette) -> Any:
-        return tracing(original())
-
-    setattr(app, _ORIGINAL, (original, _native_tracing(app, on=False)))
-    app.build_middleware_stack = types.MethodType(build_middleware_stack, app)  # type: ignore[method-assign]  # as OpenTelemetry's does
-    setattr(app, _FLAG, True)
 
 
-def _native_tracing(app: Starlette, *, on: bool) -> bool:
+def native_tracing(app: Starlette, *, on: bool) -> bool:
     """Switch FastAPI's own server spans (FastAPI 0.16x), which would double ours; return what it was.
 
     Its metrics, where a meter provider is configured, stay.
@@ -114,6 +137,6 @@ def detach(app: Starlette) -> None:
         original, traced = kept
         app.build_middleware_stack = original  # type: ignore[method-assign]  # as above
         delattr(app, _ORIGINAL)
-        _native_tracing(app, on=traced)
-        setattr(app, _FLAG, False)
+        native_tracing(app, on=traced)
+        setattr(app, FLAG, False)
     app.middleware_stack = None

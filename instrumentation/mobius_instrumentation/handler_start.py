@@ -12,8 +12,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import anyio.to_thread
-
 from mobius_instrumentation.request import CURRENT
 
 __all__ = ["watch_handlers"]
@@ -28,6 +26,10 @@ def watch_handlers() -> None:
     original = getattr(routing, "run_endpoint_function", None)
     if original is not None and not hasattr(original, _MARK):
         setattr(routing, "run_endpoint_function", _watching_endpoint(original))  # noqa: B010  # no type has it
+    try:
+        import anyio.to_thread
+    except ImportError:  # a plain ASGI application can do without
+        return
     run_sync: Any = anyio.to_thread.run_sync
     if not hasattr(run_sync, _MARK):
         anyio.to_thread.run_sync = _watching_threads(run_sync)

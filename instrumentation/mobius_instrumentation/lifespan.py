@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-import anyio.to_thread
-
 __all__ = ["FlushAtShutdown"]
 
 _Message = MutableMapping[str, Any]
@@ -35,7 +33,18 @@ class FlushAtShutdown:
 
         async def flushing_send(message: _Message) -> None:
             if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
-                await anyio.to_thread.run_sync(self._flush)
+                await _run_in_thread(self._flush)
             await send(message)
 
         await self._app(scope, receive, flushing_send)
+
+
+async def _run_in_thread(function: Callable[[], object]) -> None:
+    try:
+        from anyio.to_thread import run_sync
+    except ImportError:  # it comes with Starlette; a plain ASGI application can do without
+        import asyncio
+
+        await asyncio.to_thread(function)
+    else:
+        await run_sync(function)

@@ -39,6 +39,7 @@ _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[[_Message], Awaitable[None]]
 _App = Callable[[_Message, _Receive, _Send], Any]
 
+_TRACED: Final = "mobius_instrumentation.traced"  # in a scope, which mounts copy
 _EXCLUDED: Final = ("OTEL_PYTHON_FASTAPI_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS")
 
 
@@ -104,6 +105,9 @@ class RequestTracing:
             exchange.end()
 
     def _begin(self, scope: _Message, send: _Send) -> Exchange | None:
+        if _TRACED in scope:
+            return None  # an application that is mounted in a traced one
+        scope[_TRACED] = True
         if self._excluded is not None and self._excluded.url_disabled(_url(scope)):
             return None
         began, began_at = time.monotonic_ns(), time.time_ns()

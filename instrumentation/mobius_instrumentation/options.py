@@ -1,8 +1,8 @@
-"""Every option of ``instrument()``: argument, then environment, then default."""
+"""Every option of ``instrument()``: argument, then environment, then file, then default."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import unquote
@@ -44,8 +44,8 @@ class Option(Generic[T]):
     parse: Callable[[str], T]
     meaning: str
 
-    def value(self, argument: T | None, environ: Mapping[str, str]) -> T:
-        """Return the option's value.
+    def value(self, argument: T | None, environ: Mapping[str, str], in_file: T | None = None) -> T:
+        """Return the option's value; ``in_file`` is what the configuration file says, if anything.
 
         Raises
         ------
@@ -64,7 +64,7 @@ class Option(Generic[T]):
                     ) from error
         if self.resource and (found := _resource_attribute(self.resource, environ)):
             return self.parse(found)
-        return self.default
+        return self.default if in_file is None else in_file
 
 
 def _resource_attribute(name: str, environ: Mapping[str, str]) -> str:
@@ -288,13 +288,20 @@ OPTIONS: Final[Mapping[str, Option[Any]]] = {option.name: option for option in _
 
 
 def resolve(
-    arguments: Mapping[str, Any], environ: Mapping[str, str], names: Iterable[str] = tuple(OPTIONS)
+    arguments: Mapping[str, Any],
+    environ: Mapping[str, str],
+    *,
+    file: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Values of the options ``names`` from arguments, environment and defaults.
+    """Values of all options from arguments, environment, file and defaults.
 
     Raises
     ------
     ConfigurationError
         A variable holds what cannot be read.
     """
-    return {name: OPTIONS[name].value(arguments.get(name), environ) for name in names}
+    in_file = file or {}
+    return {
+        name: option.value(arguments.get(name), environ, in_file.get(name))
+        for name, option in OPTIONS.items()
+    }
