@@ -50,7 +50,11 @@ def label_of(span: SpanRow) -> str:
     if span.database:
         return f"{span.service}: {span.database} {span.name}"
     if span.kind in ("Client", "Producer"):
-        return f"{span.service}: call {span.name}"
+        return (
+            f"{span.service}: {span.name}"
+            if span.name.startswith("call ")
+            else f"{span.service}: call {span.name}"
+        )
     return f"{span.service}: {span.name}"
 
 

@@ -68,9 +68,20 @@ def _shift_table(shift: dict[str, Any]) -> Table:
     return table
 
 
+def _measured(breakdown: dict[str, Any]) -> str:
+    shares = (
+        (name, breakdown[key]["measured_share"])
+        for name, key in (("users'", "production"), ("test's", "synthetic"))
+    )
+    known = (f"{share:.1%} of the {name}" for name, share in shares if share is not None)
+    return f"known of {', '.join(known)} requests"
+
+
 def _breakdown_table(breakdown: dict[str, Any]) -> Table:
     table = Table(
-        title="what the service measured, mean of a request in ms", title_justify="left", box=None
+        title=f"what the service measured, mean of a request in ms ({_measured(breakdown)})",
+        title_justify="left",
+        box=None,
     )
     table.add_column("part")
     for column in ("users (95 %)", "test (95 %)", "difference (95 %)"):

@@ -44,7 +44,7 @@ def shift_curve(levels: Rows, colours: Palette, *, height: int = 300) -> alt.Lay
     points = [_shift_point(row) for row in levels if row["ratio"] and row["ratio"]["value"]]
     low, high = value_range(points, ("value", "low", "high", "band_low", "band_high"), 1.06)
     low, high = min(low, 0.8), max(high, 1.25)
-    x = share_axis(max((point["tail"] for point in points), default=2.0))
+    x = share_axis(1.02 * max((point["tail"] for point in points), default=2.0))
     y = alt.Y(
         "value:Q",
         scale=alt.Scale(type="log", domain=[low, high], nice=False, clamp=True),
@@ -161,6 +161,7 @@ def density(
     )
     y = alt.Y(
         "share:Q",
+        stack=None,
         axis=alt.Axis(
             title="Share of requests in steps of 9 %", format="~%", domain=False, ticks=False
         ),
