@@ -69,7 +69,7 @@ def _change(change: UserChange) -> Finding:
         since=_moment(change.when.moment),
         title=f"{method} {route} in {region} got {change.direction} without a release"
         f" ({name_of(q)} {change.ratios[q].value:.2f}); {_TESTS[change.kind]}",
-        evidence={"change": change_document(change)},
+        evidence={"direction": change.direction, "change": change_document(change)},
     )
 
 
@@ -87,7 +87,7 @@ def _false_alarm(alarm: Alarm) -> Finding:
         since=_moment(move.when.moment),
         title=f"Test {move.test} says {method} {route} in {region} got {move.direction}"
         f" ({name_of(q)} {move.ratios[q].value:.2f}); users do not",
-        evidence={"alarm": alarm_document(alarm)},
+        evidence={"direction": move.direction, "alarm": alarm_document(alarm)},
     )
 
 

@@ -15,6 +15,7 @@ __all__ = ["KIND_WORDS", "Group", "group_findings"]
 KIND_WORDS: Final = {
     "blind_spot": ("Blind spot", "the tests did not notice"),
     "unseen_change": ("Unseen change", "no test could have noticed"),
+    "unclear_change": ("Unclear change", "a test moved near it, no nearer than by chance"),
     "confirmed": ("Confirmed", "the tests saw it too"),
     "early_warning": ("Early warning", "the tests saw it first"),
     "false_alarm": ("False alarm", "only the tests say so"),
