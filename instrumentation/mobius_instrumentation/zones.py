@@ -36,6 +36,8 @@ _ADDRESS: Final = re.compile(rf"{_HOST}:(?P<port>[0-9]{{1,5}})")
 _URL: Final = re.compile(rf"https?://{_HOST}(?::(?P<port>[0-9]{{1,5}}))?")
 _LONGEST_TEXT: Final = 400
 _ZONE_KEYS: Final = {"regions", "kafka", "clickhouse", "database"}
+# The policy's, which the pipeline reads (mobius_pipeline.residency); a service has no use for them.
+_POLICY_KEYS: Final = {"backups", "least_subjects", "reason_for_rows", "retention", "to_hub"}
 _HUB_KEYS: Final = {"clickhouse", "database"}
 
 
@@ -146,7 +148,7 @@ def _zone(file: str, name: str, table: object) -> Zone:
     key = f"zones.{name}"
     if not _NAME.fullmatch(name):
         raise ZonesError(file, key, "a zone's name is lower-case letters, digits and _, such as eu")
-    fields = _table(file, key, table, _ZONE_KEYS)
+    fields = _table(file, key, table, _ZONE_KEYS | _POLICY_KEYS)
     return Zone(
         name=name,
         regions=_strings(file, f"{key}.regions", fields.get("regions")),

@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     """Add this part's commands to ``app``."""
     from mobius_pipeline.dead_letter_commands import register as register_dead_letters
     from mobius_pipeline.imports.commands import register as register_imports
+    from mobius_pipeline.residency.commands import register as register_residency
 
     app.command("migrate")(migrate)
     app.command("ingest")(ingest)
@@ -37,6 +38,12 @@ def register(app: typer.Typer) -> None:
     )
     register_dead_letters(letters)
     app.add_typer(letters, name="dead-letters")
+    residency = typer.Typer(
+        no_args_is_help=True,
+        help="Where data may be, and who may see them: check and explain zones.toml.",
+    )
+    register_residency(residency)
+    app.add_typer(residency, name="residency")
 
 
 def migrate(

@@ -47,6 +47,19 @@ def test_reads_a_file(tmp_path: Path) -> None:
     assert zones.zone_of("us-east-1") is us
 
 
+def test_keys_of_the_policy_change_nothing_in_the_map() -> None:
+    policy = {
+        "least_subjects": 20,
+        "reason_for_rows": True,
+        "backups": ["s3://backups/eu"],
+        "retention": {"spans": 30},
+        "to_hub": {"tables": []},
+    }
+    others = {"groups": {"sre": {"spans": ["eu"]}}, "viewers": {"ana": ["sre"]}}
+    plain = parse_zones({"zones": {"eu": zone()}})
+    assert parse_zones({"zones": {"eu": zone(**policy)}, **others}) == plain
+
+
 def test_an_unknown_region_is_in_no_zone() -> None:
     zones = parse_zones({"zones": {"eu": zone(regions=["eu-west-1"])}})
     for region in ("", "eu", "eu-west-10", "EU-WEST-1", "eu-west-1 "):

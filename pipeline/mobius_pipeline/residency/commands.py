@@ -1,0 +1,114 @@
+"""``mobius-rum residency``: check the policy, explain what a viewer sees."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mobius_pipeline.config import find_zones_file
+from mobius_pipeline.options import ConfigOption, JsonOption, print_json
+
+if TYPE_CHECKING:
+    from mobius_pipeline.residency.policy import Policy
+    from mobius_pipeline.residency.sight import PlaceSight
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    app.command("check")(check)
+    app.command("explain")(explain)
+
+
+def check(*, config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Print the policy that holds; fail, with file and key, where zones.toml contradicts itself."""
+    from mobius_pipeline.residency.contradictions import load_policy, remarks
+    from mobius_pipeline.residency.policy import PolicyError
+
+    file = find_zones_file(config)
+    try:
+        policy = load_policy(file)
+    except PolicyError as error:
+        if json:
+            problems = [each.model_dump() for each in error.problems]
+            print_json({"file": str(file), "valid": False, "problems": problems})
+        for each in error.problems:
+            typer.echo(f"mobius-rum: {file}: {each.key}: {each.problem}", err=True)
+        raise typer.Exit(error.exit_code) from None
+    notes = remarks(policy)
+    if json:
+        print_json(
+            {
+                "file": str(file),
+                "valid": True,
+                "problems": [],
+                "remarks": [each.model_dump() for each in notes],
+                "policy": policy.model_dump(mode="json"),
+            }
+        )
+        return
+    typer.echo(f"{file}: valid")
+    _print_table(policy)
+    for each in notes:
+        typer.echo(f"note: {each.key}: {each.problem}")
+
+
+def explain(
+    *,
+    viewer: Annotated[str, typer.Option("--viewer", help="Who looks, by name.")],
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--group",
+            help="A group that the viewer's login brings, besides those of [viewers]; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Say what a viewer sees by the policy, what not, and by which rule."""
+    from mobius_pipeline.residency.contradictions import load_policy
+    from mobius_pipeline.residency.sight import see
+
+    file = find_zones_file(config)
+    found = see(load_policy(file), viewer, group or ())
+    if json:
+        print_json({"file": str(file), **asdict(found)})
+        return
+    typer.echo(f"{found.viewer}: groups {', '.join(found.groups) or 'none'}")
+    for name in found.unknown_groups:
+        typer.echo(f"group {name!r} is not in {file}: it gives nothing")
+    for place in found.places:
+        _print_place(place)
+    typer.echo(
+        "note: the dashboard does not read [groups] yet; it goes by MOBIUS_VIEWER_ZONES and MOBIUS_VIEWER_LEVEL"
+    )
+
+
+def _print_place(place: PlaceSight) -> None:
+    typer.echo(f"{place.place}: {place.level or 'nothing'}")
+    for rule in place.because:
+        typer.echo(f"  because {rule}")
+    if place.level is not None:
+        typer.echo(f"  sees {', '.join(place.tables)}")
+        typer.echo(f"  cells of at least {place.least_subjects} people")
+    if place.hidden:
+        typer.echo(f"  hidden {', '.join(place.hidden)}")
+    if place.reason_for_rows:
+        typer.echo("  asked for a reason before each read of rows")
+
+
+def _print_table(policy: Policy) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from mobius_pipeline.residency.effective import effective_lines
+
+    table = Table("place", "key", "value", "from", box=None, pad_edge=False)
+    for line in effective_lines(policy):
+        table.add_row(line.place, line.key, line.value, line.origin)
+    Console(markup=False, highlight=False).print(table)
