@@ -8,14 +8,14 @@ because paths carry identifiers where routes do not; allow it only where paths a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from mobius_instrumentation.measures import MEASURES
+from mobius_instrumentation.redaction import clean_identifier, clean_text, is_own_network
 
-__all__ = ["DEFAULT_ATTRIBUTES", "MAX_VALUE_CHARACTERS", "AttributePolicy"]
+__all__ = ["DEFAULT_ATTRIBUTES", "AttributePolicy"]
 
 DEFAULT_ATTRIBUTES: Final = frozenset(
     {
@@ -93,19 +93,18 @@ DEFAULT_ATTRIBUTES: Final = frozenset(
 )
 """Names that are kept without being asked for."""
 
-MAX_VALUE_CHARACTERS: Final = 4096
-"""Longer text is cut: one attribute must not fill the buffer."""
-
-_WORD: Final = r"[^\s@/?&=:;,<>\"'()\[\]{}|]"
-# Bounded (RFC 5321: 64 and 255 octets), so that no value can make the search take long.
-_EMAIL: Final = re.compile(f"{_WORD}{{1,64}}@{_WORD}{{1,255}}")
-_TOKEN: Final = re.compile(
-    r"\beyJ[\w-]{4,}\.[\w.-]*"  # JSON web tokens
-    r"|\b(?:bearer|basic)\s+[\w.~+/=-]+"  # credentials of an Authorization header
-    r"|://[^\s/@:]{1,64}:[^\s/@]{0,255}@",  # user and password in an address
-    re.IGNORECASE,
-)
 _ADDRESSES: Final = frozenset({"http.target", "http.url", "url.full", "url.path", "url.query"})
+# Versions like 1.2.3.4, hashes of commits, and random ids: of releases, processes and test runs, not of people.
+_IDENTIFIERS: Final = frozenset(
+    {
+        "http.flavor",
+        "mobius.test.run",
+        "network.protocol.version",
+        "service.instance.id",
+        "service.version",
+        "telemetry.sdk.version",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,23 +133,14 @@ class AttributePolicy:
     def clean(self, name: str, value: str) -> str:
         """Value of the allowed attribute ``name`` without what must not leave the process.
 
-        Query strings and fragments of addresses are dropped (``url.query`` becomes empty), e-mail
-        addresses and credentials replaced, and text over :data:`MAX_VALUE_CHARACTERS` is cut.
+        Query strings and fragments of addresses are dropped (``url.query`` becomes empty); the rest as
+        :func:`clean_text` has it. Versions and ids keep what looks like an address or a token, and ``server.address`` an
+        address of a private network.
         """
         if name in _ADDRESSES:
             value = "" if name == "url.query" else value.partition("?")[0].partition("#")[0]
+        elif name in _IDENTIFIERS:
+            return clean_identifier(value)
+        elif name == "server.address" and is_own_network(value):
+            return value
         return clean_text(value)
-
-
-def clean_text(text: str) -> str:
-    """Return ``text`` with e-mail addresses and credentials replaced, cut at :data:`MAX_VALUE_CHARACTERS`."""
-    text = text[:MAX_VALUE_CHARACTERS]
-    if "?" in text and "://" in text:
-        text = re.sub(r"(://[^\s?]*)\?\S*", r"\1", text)
-    if _TOKEN.search(text):
-        text = _TOKEN.sub(
-            lambda found: "://" if found[0].startswith("://") else "[credential]", text
-        )
-    if "@" in text:
-        text = _EMAIL.sub("[e-mail]", text)
-    return text

@@ -77,6 +77,4 @@ def instrument_asgi(
         monitor=parts.monitor,
         runtime=parts.runtime,
     )
-    return TracedApplication(
-        tracing(FlushAtShutdown(app, instrumentation.force_flush)), instrumentation
-    )
+    return TracedApplication(tracing(FlushAtShutdown(app, instrumentation.settle)), instrumentation)

@@ -149,8 +149,24 @@ def make_exporter(
         compression=None if settings["compression"] == "none" else settings["compression"],
         kafka_options=functools.partial(_client_settings, connection, kafka_options or {}),
         stats_file=settings["stats_file"],
+        spool_folder=None if settings["spool_dir"] is None else _spool_folder(settings, zone),
+        spool_bytes=settings["spool_bytes"],
         shutdown_timeout_millis=settings["shutdown_timeout_ms"],
     )
+
+
+def _spool_folder(settings: Mapping[str, Any], zone: Zone) -> Path:
+    """Return the zone's own folder of the spool, which can be written, or raise now rather than in an outage."""
+    folder = Path(settings["spool_dir"]) / zone.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigurationError(
+            "spool_dir", f"{folder} cannot be made ({error.strerror})"
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigurationError("spool_dir", f"{folder} cannot be written by this process")
+    return folder
 
 
 def _client_settings(

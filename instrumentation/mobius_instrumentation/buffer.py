@@ -2,7 +2,7 @@
 
 Requests put spans in; the exporter's thread takes batches out and reports what became of them. One lock
 guards everything, and nothing slow happens under it. At any moment
-``accepted == sent + sum(dropped) + pending``.
+``accepted == sent + sum(dropped) + pending + spooled``.
 """
 
 from __future__ import annotations
@@ -72,12 +72,14 @@ class SpanBuffer:
         self._sent = 0
         self._pending = 0
         self._removed = 0
+        self._spooled = 0
         self._dropped: Counter[str] = Counter()
         self._taken = 0  # ordinal of the first span of the queue
         self._outstanding: set[Batch] = set()  # in flight, or to be sent again
         self._again: deque[Batch] = deque()
         self._flush_until = 0
         self.closing = False
+        self.full_reason: DropReason = "queue_full"
 
     @property
     def full(self) -> bool:
@@ -109,7 +111,7 @@ class SpanBuffer:
                 self._pending >= self.limits.queue_spans
                 or self._bytes + size > self.limits.queue_bytes
             ):
-                self._dropped["queue_full"] += 1
+                self._dropped[self.full_reason] += 1
                 return False
             self._queue.append(span)
             self._pending += 1
@@ -118,12 +120,24 @@ class SpanBuffer:
             waiting = len(self._queue)
             if waiting == 1:
                 self._since = self._clock()
-            if waiting in (1, self.limits.batch_spans):
+            if waiting in (1, self.limits.batch_spans, self.limits.queue_spans // 2):
                 self.changed.notify_all()
             return True
 
-    def take(self, timeout: float) -> Batch | None:
-        """Wait for the next message at most ``timeout`` seconds; it is then outstanding."""
+    @property
+    def crowded(self) -> bool:
+        """Whether what waits to be sent takes half of the room: a hint, as :attr:`full`."""
+        limits = self.limits
+        return (
+            len(self._queue) * 2 >= limits.queue_spans
+            or self._queued_bytes * 2 >= limits.queue_bytes
+        )
+
+    def take(self, timeout: float, *, until_crowded: bool = False) -> Batch | None:
+        """Wait for the next message at most ``timeout`` seconds; it is then outstanding.
+
+        With ``until_crowded`` the wait ends early when the buffer is filling up.
+        """
         deadline = self._clock() + timeout
         with self.changed:
             while True:
@@ -136,9 +150,63 @@ class SpanBuffer:
                     if due <= 0 or self._hurried():
                         return self._cut(now)
                     wait = min(wait, due)
+                if until_crowded and self.crowded:
+                    return None
                 if wait <= 0 or (self.closing and not self._pending):
                     return None
                 self.changed.wait(wait)
+
+    def take_for_spool(self, *, due: bool) -> Batch | None:
+        """Return a message that should rather be on the disk, however many wait for the broker; None if there is none.
+
+        ``due``: all that would be sent now; otherwise only while the buffer is crowded.
+        """
+        with self.changed:
+            if not (due or self.crowded):
+                return None
+            if self._again:
+                return self._again.popleft()
+            now = self._clock()
+            if not self._queue:
+                return None
+            ready = self._since + self.limits.delay_seconds <= now or self._hurried()
+            return self._cut(now) if ready or self.crowded else None
+
+    def drain(self) -> list[Batch]:
+        """Return all that is pending as messages, those without an acknowledgement too; they are outstanding then."""
+        with self.changed:
+            batches = sorted(self._outstanding, key=lambda batch: batch.first)
+            self._again.clear()
+            now = self._clock()
+            while self._queue:
+                batches.append(self._cut(now))
+            return batches
+
+    def holds(self, batch: Batch) -> bool:
+        """Whether a message is not settled yet."""
+        return batch in self._outstanding
+
+    def spooled(self, batch: Batch) -> None:
+        """Count a message that is on the disk now."""
+        with self.changed:
+            if self._settle(batch):
+                self._spooled += len(batch.spans)
+
+    def unspooled(self, spans: int, reason: DropReason | None = None) -> None:
+        """Count spans of the disk that the broker acknowledged, or that are given up for a ``reason``."""
+        with self.changed:
+            self._spooled -= spans
+            if reason is None:
+                self._sent += spans
+            else:
+                self._dropped[reason] += spans
+            self.changed.notify_all()
+
+    def adopted(self, spans: int) -> None:
+        """Count spans on the disk that a dead process accepted."""
+        with self.changed:
+            self._accepted += spans
+            self._spooled += spans
 
     def _hurried(self) -> bool:
         return (
@@ -194,12 +262,16 @@ class SpanBuffer:
         return True
 
     def flush(self, timeout: float) -> bool:
-        """Wait until every span that is in the buffer now is settled; False when time is up before."""
+        """Wait until every span that is in the buffer now is settled.
+
+        False when time is up before, or when spans wait on the disk instead.
+        """
         with self.changed:
             target = self._taken + len(self._queue)
             self._flush_until = max(self._flush_until, target)
             self.changed.notify_all()
-            return self.changed.wait_for(lambda: self._settled(target), timeout)
+            settled = self.changed.wait_for(lambda: self._settled(target), timeout)
+            return settled and not self._spooled
 
     def _settled(self, ordinal: int) -> bool:
         return self._taken >= ordinal and all(b.first >= ordinal for b in self._outstanding)
@@ -222,10 +294,10 @@ class SpanBuffer:
             self.closing = True
             self.changed.notify_all()
 
-    def others_in_flight(self) -> int:
-        """Messages besides one just taken that wait for an acknowledgement."""
+    def in_flight(self) -> int:
+        """Messages that were taken and wait for an acknowledgement."""
         with self.changed:
-            return len(self._outstanding) - len(self._again) - 1
+            return len(self._outstanding) - len(self._again)
 
     def abandon(self, reason: DropReason) -> None:
         """Count everything that is pending as dropped."""
@@ -247,5 +319,6 @@ class SpanBuffer:
                 sent=self._sent,
                 dropped=dict(self._dropped),
                 pending=self._pending,
+                spooled=self._spooled,
                 attributes_removed=self._removed,
             )

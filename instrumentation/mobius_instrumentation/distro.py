@@ -77,7 +77,7 @@ class MobiusConfigurator(_OTelSDKConfigurator):
         for name in names:
             if name != EXPORTER:
                 parts.provider.add_span_processor(_further(name))
-        if trace_every_application(parts, instrumentation.force_flush):
+        if trace_every_application(parts, instrumentation.settle):
             _State.instrumented |= {*FRAMEWORKS, "asgi"}
         _State.instrumented |= set(_clients(parts))
         if any(os.environ.get(name, "none").strip().lower() != "none" for name in _OTHER_SIGNALS):

@@ -16,6 +16,8 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -30,6 +32,8 @@ from mobius_instrumentation.wire import SpanEncoder, build_request
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
+
+    from mobius_instrumentation.spooling import Spooling
 
 __all__ = ["KafkaSpanExporter"]
 
@@ -60,6 +64,10 @@ class KafkaSpanExporter(SpanExporter):
         before each new client, so that a renewed certificate or password is taken up.
     stats_file
         Path of a file that gets the account once a second; see :class:`StatsFile`.
+    spool_folder
+        Folder of the topic's zone for messages that wait while the broker is away; None keeps them in memory.
+    spool_bytes
+        Most bytes in it.
     shutdown_timeout_millis
         Longest time that :meth:`shutdown`, and so the end of the process, waits for the broker.
     clock
@@ -81,6 +89,8 @@ class KafkaSpanExporter(SpanExporter):
         compression: str | None = None,
         kafka_options: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
         stats_file: str | None = None,
+        spool_folder: Path | None = None,
+        spool_bytes: int = 1024 * 1024 * 1024,
         shutdown_timeout_millis: float = 5_000,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -90,8 +100,9 @@ class KafkaSpanExporter(SpanExporter):
         self._kafka_options = kafka_options
         self._limits = limits or Limits()
         self._clock = clock
-        self._encoder = SpanEncoder(policy or AttributePolicy())
+        self._policy = policy or AttributePolicy()
         self._stats_path = stats_file
+        self._spool_options = spool_folder, spool_bytes
         self._shutdown_timeout = shutdown_timeout_millis
         self._begin()
         # A weak reference: the handler must not keep the exporter alive.
@@ -99,10 +110,12 @@ class KafkaSpanExporter(SpanExporter):
         os.register_at_fork(after_in_child=lambda: (handler := own()) and handler())
 
     def _begin(self) -> None:
+        self._encoder = SpanEncoder(self._policy)
         self._buffer = SpanBuffer(self._limits, self._clock)
         self._connection = KafkaConnection(
             self._servers, self.topic, self._client_options, self._flush_before_client_exits
         )
+        self._spooling = self._spool()
         target = f"topic {self.topic} at {', '.join(self._servers)}"
         self._drop_log = DropLog(target, self._clock)
         self._starting = threading.Lock()
@@ -115,6 +128,15 @@ class KafkaSpanExporter(SpanExporter):
         if self._file is not None:
             self._file.write()
 
+    def _spool(self) -> Spooling | None:
+        folder, limit = self._spool_options
+        if folder is None:
+            return None
+        from mobius_instrumentation.spool import Spool
+        from mobius_instrumentation.spooling import Spooling
+
+        return Spooling(Spool(folder, limit), self._buffer, self._clock)
+
     def _client_options(self) -> Mapping[str, Any]:
         given = self._kafka_options
         return {
@@ -125,6 +147,8 @@ class KafkaSpanExporter(SpanExporter):
     def _after_fork(self) -> None:
         """Start afresh in a child: what waits in the buffer is the parent's, and so is the client."""
         self._connection.disown()
+        if self._spooling is not None:
+            self._spooling.spool.disown()
         self._begin()
 
     # ------------------------------------------------------------------ what callers see
@@ -137,7 +161,7 @@ class KafkaSpanExporter(SpanExporter):
         buffer = self._buffer
         if buffer.full and not buffer.closing:
             # The answer is known before the work of encoding is done.
-            buffer.refuse("queue_full")
+            buffer.refuse(buffer.full_reason)
             return False
         try:
             encoded, removed = self._encoder.span(span, unweighted=unweighted)
@@ -170,13 +194,37 @@ class KafkaSpanExporter(SpanExporter):
             self._file.write()
         return done
 
+    def settle(self, timeout_millis: float | None = None) -> None:
+        """Flush; spool what is left, and say how many spans are left then.
+
+        For the end of a service whose process may be ended by a signal right after it, without exit handlers. Unlike
+        :meth:`shutdown` it lets the exporter go on.
+        """
+        limit = self._shutdown_timeout if timeout_millis is None else timeout_millis
+        self._buffer.flush(limit / 1000)
+        if self._spooling is not None:
+            self._spooling.store_all()
+        pending = self._buffer.account().pending
+        if pending:
+            _log.warning(
+                "%d spans were not sent to topic %s within %.1f s, and are lost if the process ends now; last problem: %s",
+                pending,
+                self.topic,
+                limit / 1000,
+                self._problem or "none",
+            )
+        if self._file is not None:
+            self._file.write()
+
     def shutdown(self, timeout_millis: float | None = None) -> None:
-        """Send what is in the buffer, at most for ``timeout_millis``; drop and count the rest."""
+        """Send what is in the buffer, at most for ``timeout_millis``; spool the rest, or drop and count it."""
         limit = self._shutdown_timeout if timeout_millis is None else timeout_millis
         deadline = self._clock() + limit / 1000
         self._give_up_at = deadline
         self._buffer.close()
         self._buffer.flush(max(0.0, deadline - self._clock()))
+        if self._spooling is not None:
+            self._spooling.close()
         self._buffer.abandon("shutdown")
         if self._thread is not None:
             self._thread.join(max(0.1, deadline - self._clock()))
@@ -187,7 +235,11 @@ class KafkaSpanExporter(SpanExporter):
 
     def stats(self) -> ExportStats:
         """Return the account at this moment."""
-        return self._buffer.account()
+        return replace(
+            self._buffer.account(),
+            values_redacted=self._encoder.redacted,
+            spool_torn=0 if self._spooling is None else self._spooling.spool.torn,
+        )
 
     # ------------------------------------------------------------------ the thread
 
@@ -219,21 +271,50 @@ class KafkaSpanExporter(SpanExporter):
 
     def _run(self) -> None:
         buffer = self._buffer
-        while self._give_up_at is None or self._clock() < self._give_up_at:
+        while not self._given_up():
             self._report()
-            batch = buffer.take(timeout=1.0)
+            more = self._use_spool()
+            relieved = self._spooling is not None and not self._spooling.problem
+            batch = buffer.take(0.0 if more else 1.0, until_crowded=relieved)
             if batch is not None:
                 self._send(batch)
-            elif buffer.closing:
+            elif buffer.closing and not more:
                 break
         self._connection.close()
+
+    def _use_spool(self) -> bool:
+        """Move messages to the disk or from it, as the broker fares; True if there may be more to replay."""
+        spooling = self._spooling
+        if spooling is None:
+            return False
+        spooling.look()
+        spooling.relieve(away=self._failures > 0)
+        if self._buffer.closing or (
+            self._connection.broken
+            and self._buffer.in_flight()
+            and self._clock() < self._failed_at + _PATIENCE_SECONDS
+        ):
+            return False
+        try:
+            replayed = spooling.replay(self._connection, self._given_up)
+        except Exception as error:  # noqa: BLE001  # as in _send
+            self._problem = _describe(error)
+            self._pause()
+            return False
+        if replayed:
+            self._failures = 0
+            self._problem = ""
+        return replayed
+
+    def _given_up(self) -> bool:
+        return self._give_up_at is not None and self._clock() >= self._give_up_at
 
     def _send(self, batch: Batch) -> None:
         """Hand one message to the client; whatever fails is tried again after a pause."""
         buffer = self._buffer
         if (
             self._connection.broken
-            and buffer.others_in_flight()
+            and buffer.in_flight() > 1
             and self._clock() < self._failed_at + _PATIENCE_SECONDS
         ):
             # Let the old client finish what it still may: a new one would send it a second time.
@@ -247,7 +328,8 @@ class KafkaSpanExporter(SpanExporter):
             buffer.drop(batch, "refused")
         except Exception as error:  # noqa: BLE001  # the client raises many kinds; none may end the thread
             self._problem = _describe(error)
-            buffer.put_back(batch)
+            if self._spooling is None or not self._spooling.store(batch):
+                buffer.put_back(batch)
             self._pause()
         else:
             future.add_callback(self._acknowledged, batch)
@@ -274,11 +356,22 @@ class KafkaSpanExporter(SpanExporter):
         low, high = _BACKOFF_SECONDS
         self._failures = min(self._failures + 1, 10)
         spread = random.uniform(0.5, 1.0)  # noqa: S311  # jitter is no secret
-        self._buffer.sleep(min(high, low * 2**self._failures) * spread)
+        seconds = min(high, low * 2**self._failures) * spread
+        until = self._clock() + seconds
+        while self._spooling is not None and not self._buffer.closing:
+            self._spooling.relieve(away=True)
+            left = until - self._clock()
+            if left <= 0:
+                return
+            self._buffer.sleep(min(left, 0.1))
+        self._buffer.sleep(max(0.0, until - self._clock()))
 
     def _report(self, *, final: bool = False) -> None:
         account = self._buffer.account()
-        self._drop_log.report(account.dropped, account.pending, self._problem, final=final)
+        problem = self._problem
+        if self._spooling is not None and self._spooling.problem:
+            problem = f"{problem}; {self._spooling.problem}"
+        self._drop_log.report(account.dropped, account.pending, problem, final=final)
 
 
 def _describe(error: BaseException) -> str:

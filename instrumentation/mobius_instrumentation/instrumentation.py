@@ -96,6 +96,14 @@ class Instrumentation:
             return True
         return self._exporter.force_flush((self._timeout if timeout is None else timeout) * 1000)
 
+    def settle(self) -> None:
+        """Flush as the end of the service does: within the shutdown's time; what is left is spooled, or said in the log.
+
+        It runs by itself when the application's lifespan ends, and blocks, as :meth:`force_flush` does.
+        """
+        if self._exporter is not None:
+            self._exporter.settle(self._timeout * 1000)
+
     def shutdown(self, timeout: float | None = None) -> None:
         """Flush within ``timeout`` seconds, then stop; spans that end later are dropped and counted.
 
@@ -122,6 +130,8 @@ def instrument(
     max_queue_bytes: int | None = None,
     max_batch_spans: int | None = None,
     schedule_delay_ms: int | None = None,
+    spool_dir: str | PathLike[str] | None = None,
+    spool_bytes: int | None = None,
     shutdown_timeout_ms: int | None = None,
     compression: str | None = None,
     keep: KeepRules | None = None,
@@ -164,7 +174,7 @@ def instrument(
     instrumentation = Instrumentation.of(parts)
     from mobius_instrumentation.lifespan import FlushAtShutdown
 
-    app.add_middleware(FlushAtShutdown, flush=instrumentation.force_flush)
+    app.add_middleware(FlushAtShutdown, flush=instrumentation.settle)
     attach(
         app,
         parts.provider,

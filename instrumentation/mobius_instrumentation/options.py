@@ -212,6 +212,23 @@ _OPTIONS: Final[tuple[Option[Any], ...]] = (
         "Longest time in milliseconds that a span waits for others; data are at least that old.",
     ),
     Option(
+        "spool_dir",
+        ("MOBIUS_SPOOL_DIR",),
+        "",
+        None,
+        str,
+        "Folder for messages that wait for a broker which is away; without one they wait in memory alone. Each zone has a "
+        "folder of its own in it. On a local disk.",
+    ),
+    Option(
+        "spool_bytes",
+        ("MOBIUS_SPOOL_BYTES",),
+        "",
+        1024 * 1024 * 1024,
+        _count,
+        "Most bytes of the spool, of all processes on it together; then the newest spans are dropped as `spool_full`.",
+    ),
+    Option(
         "shutdown_timeout_ms",
         ("MOBIUS_SHUTDOWN_TIMEOUT_MS", "OTEL_BSP_EXPORT_TIMEOUT"),
         "",

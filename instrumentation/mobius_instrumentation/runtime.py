@@ -194,4 +194,6 @@ def _pool_measures() -> dict[str, int]:
 
 def _export_measures(stats: ExportStats) -> dict[str, int]:
     dropped = {f"mobius.export.dropped.{name}": count for name, count in stats.dropped.items()}
+    if stats.spooled:
+        dropped["mobius.export.spooled"] = stats.spooled
     return {"mobius.export.sent": stats.sent, "mobius.export.pending": stats.pending, **dropped}

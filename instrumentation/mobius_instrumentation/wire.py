@@ -7,11 +7,14 @@ and cleaned when it was first written. Tests read everything back with the gener
 
 from __future__ import annotations
 
+import re
 import struct
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from mobius_instrumentation.allowlist import AttributePolicy, clean_text
+from mobius_instrumentation.allowlist import AttributePolicy
+from mobius_instrumentation.redaction import clean_text
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
@@ -32,6 +35,7 @@ _KINDS: Final = tuple(
     bytes([6 << 3, kind + 1]) for kind in range(5)
 )  # SpanKind of OTLP begins at 1
 _TAGS: Final = tuple(bytes((number << 3 | 2,)) for number in range(16))
+_SAMPLING: Final = re.compile(r"(?:(?<=;)|^)(?:th:[0-9a-f]{1,14}|rv:[0-9a-f]{1,14})(?=;|$)")
 _INT64: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 
@@ -76,9 +80,16 @@ class SpanEncoder:
 
     Not safe for several threads at once in its count of removed attributes: the caller adds up what
     :meth:`span` returns. The memory of attributes may be shared: its entries are immutable.
+
+    Attributes
+    ----------
+    redacted
+        Values of allowed attributes, and names, in which something was replaced or cut.
     """
 
     def __init__(self, policy: AttributePolicy) -> None:
+        self.redacted = 0
+        self._counting = threading.Lock()
         self._policy = policy
         self._allowed = policy.allowed
         self._attributes: dict[tuple[str, str | int], bytes] = {}
@@ -155,8 +166,11 @@ class SpanEncoder:
     def _name(self, name: str) -> bytes:
         known = self._names.get(name)
         if known is None:
-            known = text(5, clean_text(name))
-            if len(name) <= _REMEMBERED_BYTES:
+            cleaned = clean_text(name)
+            known = text(5, cleaned)
+            if cleaned != name:
+                self._count_redaction()
+            elif len(name) <= _REMEMBERED_BYTES:
                 if len(self._names) >= _MEMORY:
                     self._names.clear()
                 self._names[name] = known
@@ -188,13 +202,18 @@ class SpanEncoder:
                     add(tag)
                     add(body)
                     continue
+            before = self.redacted
             body = self._pair(key, value) if key in allowed else None
             if body is None:
                 removed += 1
                 continue
             if kind is float:
                 doubles[key] = body[:-8]
-            elif (kind is str or kind is int) and len(body) <= _REMEMBERED_BYTES:
+            elif (
+                (kind is str or kind is int)
+                and len(body) <= _REMEMBERED_BYTES
+                and self.redacted == before  # what is remembered would not be counted again
+            ):
                 if len(known) >= _MEMORY:
                     known.clear()
                 known[key, value] = body
@@ -212,7 +231,10 @@ class SpanEncoder:
 
     def _value(self, key: str, value: object) -> bytes | None:
         if isinstance(value, str):
-            return text(1, self._policy.clean(key, value))
+            cleaned = self._policy.clean(key, value)
+            if cleaned != value:
+                self._count_redaction()
+            return text(1, cleaned)
         if isinstance(value, bool):
             return b"\x10\x01" if value else b"\x10\x00"
         if isinstance(value, int):
@@ -227,6 +249,10 @@ class SpanEncoder:
         return (
             None  # bytes and mappings: nobody can say what is inside; no room for longer integers
         )
+
+    def _count_redaction(self) -> None:
+        with self._counting:
+            self.redacted += 1
 
     def _event(self, event: Event, parts: list[bytes]) -> int:
         body = [b"\x09" + _FIXED64.pack(event.timestamp), text(2, clean_text(event.name))]
@@ -263,13 +289,14 @@ class SpanEncoder:
 def _scope(scope: InstrumentationScope | None) -> bytes:
     if scope is None:
         return b""
-    return field(1, text(1, scope.name) + text(2, scope.version or ""))
+    return field(1, text(1, clean_text(scope.name)) + text(2, scope.version or ""))
 
 
 def _trace_state(number: int, state: TraceState | None) -> bytes:
-    """Keep OpenTelemetry's own entry, which holds the sampling weight; others may hold anything."""
+    """Keep sampling threshold and randomness of OpenTelemetry's own entry; all else may hold anything."""
     own = state.get("ot") if state else None
-    return text(number, f"ot={own}") if own else b""
+    kept = ";".join(_SAMPLING.findall(own)) if own else ""
+    return text(number, f"ot={kept}") if kept else b""
 
 
 def _flags(context: SpanContext, parent: SpanContext | None, sampled: bool) -> bytes:  # noqa: FBT001  # one caller

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -22,7 +23,8 @@ from opentelemetry.trace import (
     TraceState,
 )
 
-from mobius_instrumentation.allowlist import AttributePolicy, clean_text
+from mobius_instrumentation.allowlist import AttributePolicy
+from mobius_instrumentation.redaction import clean_text
 from mobius_instrumentation.wire import SpanEncoder, build_request
 from tests.fuzz.draw import Draw
 from tests.fuzz.target import Target
@@ -137,7 +139,12 @@ def _expected(
 
 def _state(context: SpanContext) -> str:
     own = context.trace_state.get("ot")
-    return f"ot={own}" if own else ""
+    kept = [
+        entry
+        for entry in (own or "").split(";")
+        if re.fullmatch(r"(?:th|rv):[0-9a-f]{1,14}", entry)
+    ]
+    return f"ot={';'.join(kept)}" if kept else ""
 
 
 def _expected_span(policy: AttributePolicy, span: ReadableSpan) -> tuple[Span, int]:

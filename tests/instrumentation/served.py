@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ class Server:
     ) -> None:
         tool = str(Path(sys.executable).with_name("opentelemetry-instrument"))
         self.log = log
+        self._address = ""
         with log.open("w", encoding="utf-8") as errors:
             self.process = subprocess.Popen(
                 [*((tool,) if automatic else ()), sys.executable, *argv],
@@ -44,7 +46,7 @@ class Server:
         """Address, once it accepts connections there."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if found := _ADDRESS.search(self.said):
+            if (found := _ADDRESS.search(self.said)) and _accepts(found[0]):
                 return found[0]
             if self.process.poll() is not None:
                 break
@@ -52,7 +54,8 @@ class Server:
         raise AssertionError(self.said)
 
     def get(self, path: str) -> Any:
-        with urlopen(self.address() + path, timeout=30) as response:
+        self._address = self._address or self.address()
+        with urlopen(self._address + path, timeout=30) as response:
             assert response.status == 200
             return json.loads(response.read())
 
@@ -66,3 +69,12 @@ class Server:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+
+def _accepts(address: str) -> bool:
+    """Whether a server listens: one with workers says its address before they do."""
+    try:
+        socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), 5).close()
+    except OSError:
+        return False
+    return True

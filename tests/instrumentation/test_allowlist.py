@@ -11,10 +11,9 @@ from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlag
 
 from mobius_instrumentation.allowlist import (
     DEFAULT_ATTRIBUTES,
-    MAX_VALUE_CHARACTERS,
     AttributePolicy,
-    clean_text,
 )
+from mobius_instrumentation.redaction import MAX_VALUE_CHARACTERS, clean_text
 from mobius_instrumentation.testing import decode_request
 from mobius_instrumentation.wire import SpanEncoder, build_request
 
@@ -118,6 +117,42 @@ def test_names_whose_values_are_personal_are_not_on_the_list(name: str) -> None:
         ("note", "Authorization: Bearer abc.def", "Authorization: [credential]"),
         ("note", "eyJhbGciOi.eyJzdWIi.c2ln is it", "[credential] is it"),
         ("note", "what? nothing", "what? nothing"),
+        (
+            "note",
+            "from 203.0.113.9:443 to 2001:db8::7, at 10:15:30",
+            "from [ip]:443 to [ip], at 10:15:30",
+        ),
+        (
+            "note",
+            "card 4111 1111 1111 1111, not 4111 1111 1111 1112",
+            "card [card], not 4111 1111 1111 1112",
+        ),
+        ("note", "password=hunter2&x=1", "password=[credential]&x=1"),
+        ("note", "key sk_live_4eC39HqLyjWDarjtT1zdp7dc", "key [credential]"),
+        ("note", "3f786850e387550fdab836ed7e6dc881de23001b", "[token]"),
+        (
+            "note",
+            "std::bad_alloc in v1.2.3, release 2024.10.1",
+            "std::bad_alloc in v1.2.3, release 2024.10.1",
+        ),
+        (
+            "http.route",
+            "/v2/export_2024_10/{shipping_method_id}",
+            "/v2/export_2024_10/{shipping_method_id}",
+        ),
+        ("service.version", "1.2.3.4", "1.2.3.4"),
+        (
+            "service.version",
+            "3f786850e387550fdab836ed7e6dc881de23001b",
+            "3f786850e387550fdab836ed7e6dc881de23001b",
+        ),
+        (
+            "service.instance.id",
+            "0d4bd2a7-6d0c-4f5f-8c1e-1f0a7b9c2d3e",
+            "0d4bd2a7-6d0c-4f5f-8c1e-1f0a7b9c2d3e",
+        ),
+        ("server.address", "10.1.2.3", "10.1.2.3"),
+        ("server.address", "8.8.8.8", "[ip]"),
     ],
 )
 def test_values_are_cleaned(name: str, value: str, left: str) -> None:
