@@ -1,6 +1,6 @@
 """Many series at once: minute histograms of whole services as flat arrays, one group a series and window.
 
-The arrays are what :mod:`mobius_analysis.batch_clusters` computes with; 20,000 frames and matrices of
+The arrays are what :mod:`mobius_analysis.batch_estimates` computes with; 20,000 frames and matrices of
 minutes times buckets, one by one, would take minutes.
 """
 

@@ -8,7 +8,6 @@ Lewis, Stock and Watson 2018, "HAR inference: recommendations for practice") of 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -21,26 +20,29 @@ from mobius_analysis.histogram import level_index, midpoint, quantile
 
 __all__ = [
     "Clusters",
-    "Pooled",
     "ewc_count",
     "ewc_terms",
     "lag_one",
     "long_run_variance",
+    "long_run_variances",
     "strongest_correlation",
 ]
 
 _LEAST_TERMS: Final = 4
 
 
-class Pooled(ABC):
-    """What an estimate needs of some minutes' histograms: all of them together, and z minute by minute.
+@dataclass(frozen=True, eq=False)
+class Clusters:
+    """Latency histograms of the minutes that had answered requests; empty minutes are no clusters.
 
     Attributes
     ----------
     minutes : (T,)
-        Minutes since the epoch that had answered requests, ascending; empty minutes are no clusters.
+        Minutes since the epoch, ascending.
     buckets : (K,)
         Indices of the buckets that occur, ascending.
+    counts : (T, K)
+        Sum of sampling weights per minute and bucket.
     requests
         Requests that were really measured.
     squared
@@ -49,25 +51,25 @@ class Pooled(ABC):
 
     minutes: NDArray[np.int64]
     buckets: NDArray[np.int64]
+    counts: NDArray[np.float64]
     requests: int
     squared: float
 
-    @property
-    @abstractmethod
+    @cached_property
     def totals(self) -> NDArray[np.float64]:
         """Weight of each bucket, all minutes together, shape (K,)."""
-
-    @abstractmethod
-    def deviations(self, q: float) -> NDArray[np.float64]:
-        """Woodruff's z per minute: sum of w (1[x <= Q] - q) with Q the quantile ``q``; sums to 0, shape (T,).
-
-        The bucket that holds Q is split linearly, so that the histogram's ties add no variance.
-        """
+        totals: NDArray[np.float64] = self.counts.sum(axis=0)
+        return totals
 
     @cached_property
     def cumulative(self) -> NDArray[np.float64]:
         """Running sum of weights over the buckets, all minutes together, shape (K,)."""
         return np.cumsum(self.totals)
+
+    @cached_property
+    def _sizes(self) -> NDArray[np.float64]:
+        sizes: NDArray[np.float64] = self.counts.sum(axis=1)
+        return sizes
 
     @property
     def weight(self) -> float:
@@ -82,7 +84,7 @@ class Pooled(ABC):
             and round(self.weight) == self.requests
         )
 
-    @cached_property
+    @property
     def effective(self) -> float:
         """Kish's effective number of requests, (sum w)^2 / sum w^2; never the sum of weights."""
         if self.unit:
@@ -95,52 +97,21 @@ class Pooled(ABC):
     @property
     def seconds(self) -> float:
         """Time that all answered requests took together, in seconds."""
-        return float(self.totals @ self._midpoints)
+        return float(self.totals @ midpoint(self.buckets))
 
     def quantile(self, q: float) -> float:
         """Quantile ``q`` in seconds; there must be at least one request."""
         return quantile(self.buckets, self.totals, q, unit=self.unit)
 
-    @cached_property
-    def _midpoints(self) -> NDArray[np.float64]:
-        return midpoint(self.buckets)
-
     def at_level(self, level: float) -> float:
         """Mid point in seconds of the bucket at which the weighted ECDF reaches ``level``."""
-        return float(self._midpoints[level_index(self.cumulative, level)])
+        return float(midpoint(self.buckets[level_index(self.cumulative, level)]))
 
-    def noise(self, q: float) -> float:
-        """Sum of the squared deviations to expect if requests were independent of each other."""
-        return q * (1 - q) * self.squared
+    def deviations(self, q: float) -> NDArray[np.float64]:
+        """Woodruff's z per minute: sum of w (1[x <= Q] - q) with Q the quantile ``q``; sums to 0, shape (T,).
 
-
-@dataclass(frozen=True, eq=False)
-class Clusters(Pooled):
-    """Latency histograms of the minutes that had answered requests.
-
-    Attributes
-    ----------
-    counts : (T, K)
-        Sum of sampling weights per minute and bucket.
-    """
-
-    minutes: NDArray[np.int64]
-    buckets: NDArray[np.int64]
-    counts: NDArray[np.float64]
-    requests: int
-    squared: float
-
-    @cached_property
-    def totals(self) -> NDArray[np.float64]:  # noqa: D102 - the base class says it
-        totals: NDArray[np.float64] = self.counts.sum(axis=0)
-        return totals
-
-    @cached_property
-    def _sizes(self) -> NDArray[np.float64]:
-        sizes: NDArray[np.float64] = self.counts.sum(axis=1)
-        return sizes
-
-    def deviations(self, q: float) -> NDArray[np.float64]:  # noqa: D102 - the base class says it
+        The bucket that holds Q is split linearly, so that the histogram's ties add no variance.
+        """
         k = level_index(self.cumulative, q)
         below = float(self.cumulative[k - 1]) if k else 0.0
         inside = float(self.totals[k])
@@ -149,6 +120,10 @@ class Clusters(Pooled):
             self.counts[:, :k].sum(axis=1) + share * self.counts[:, k] - q * self._sizes
         )
         return z
+
+    def noise(self, q: float) -> float:
+        """Sum of the squared deviations to expect if requests were independent of each other."""
+        return q * (1 - q) * self.squared
 
 
 def ewc_count(T: int) -> int:
@@ -160,9 +135,9 @@ def ewc_count(T: int) -> int:
 
 
 def ewc_terms(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The B terms sqrt(2/T) sum_t cos(pi j (t - 1/2) / T) z_t, j = 1..B; ``z`` has T >= 2 values."""
+    """The B terms sqrt(2/T) sum_t cos(pi j (t - 1/2) / T) z_t, j = 1..B; ``z`` has T >= 2 values, or is (T, Q)."""
     # They are the first coefficients after the mean of the orthonormal discrete cosine transform II.
-    terms: NDArray[np.float64] = dct(z, type=2, norm="ortho")[1 : ewc_count(len(z)) + 1]
+    terms: NDArray[np.float64] = dct(z, type=2, norm="ortho", axis=0)[1 : ewc_count(len(z)) + 1]
     return terms
 
 
@@ -176,10 +151,17 @@ def long_run_variance(z: NDArray[np.float64], rho: float) -> float:
     1. e_1 = sqrt(1 - rho^2) z_1 (Prais and Winsten 1954), e_t = z_t - rho z_(t-1).
     2. T times the mean square of e's EWC terms, over (1 - rho)^2. With rho = 0 that is plain EWC.
     """
+    return float(long_run_variances(z[:, None], np.array([rho]))[0])
+
+
+def long_run_variances(z: NDArray[np.float64], rho: NDArray[np.float64]) -> NDArray[np.float64]:
+    """:func:`long_run_variance` of several series in the same minutes: z (T, Q) with rho (Q,), gives (Q,)."""
     # 1.
     e = np.concatenate([np.sqrt(1 - rho**2) * z[:1], z[1:] - rho * z[:-1]])
     # 2.
-    return float(len(z) * np.mean(np.square(ewc_terms(e))) / (1 - rho) ** 2)
+    terms = ewc_terms(e)
+    variances: NDArray[np.float64] = len(z) * np.mean(np.square(terms), axis=0) / (1 - rho) ** 2
+    return variances
 
 
 def lag_one(z: NDArray[np.float64], noise: float = 0.0) -> float:

@@ -10,8 +10,14 @@ import numpy as np
 import polars as pl
 
 from mobius_analysis.batch import Batch
-from mobius_analysis.batch_clusters import NOBODY, Group, pool_groups
-from mobius_analysis.clusters import Clusters, Pooled
+from mobius_analysis.batch_estimates import (
+    NOBODY,
+    Answered,
+    Group,
+    estimate_groups,
+    shared_correlations,
+)
+from mobius_analysis.clusters import Clusters
 from mobius_analysis.error_rates import (
     ErrorComparison,
     Failures,
@@ -21,7 +27,7 @@ from mobius_analysis.error_rates import (
 )
 from mobius_analysis.intervals import Bounds, Estimate, estimate
 from mobius_analysis.matching import Matching
-from mobius_analysis.ratio import MARGIN, Ratio, ratio, shared_correlation
+from mobius_analysis.ratio import MARGIN, Ratio, ratio
 from mobius_analysis.reported import Reported
 from mobius_analysis.rollup import CELL, Window, clusters_of
 from mobius_analysis.tail import judge_tails
@@ -141,7 +147,7 @@ def correlate(
 
 def measure(batch: Batch, windows: Sequence[Window]) -> list[Cell]:
     """Measure both sides of every cell that is in ``batch``; :func:`judge_cells` judges those of all batches."""
-    groups = pool_groups(batch, QUANTILES)
+    groups = estimate_groups(batch, QUANTILES)
     cells: dict[tuple[tuple[str, ...], int], dict[tuple[str, str], Group]] = {}
     for row, group in zip(batch.groups.iter_rows(named=True), groups, strict=True):
         key = tuple(row[name] for name in CELL), row["window"]
@@ -172,9 +178,10 @@ def _measure(
 ) -> Cell:
     region, service, method, route = subject
     tests = {v: one for (source, v), one in series.items() if source == "synthetic"}
-    vantage = _pick({v: 0 if t.pooled is None else t.pooled.requests for v, t in tests.items()})
+    seen = {v: 0 if t.answered is None else t.answered.requests for v, t in tests.items()}
+    vantage = _pick(seen)
     real, test = series.get(("real", "server"), NOBODY), tests.get(vantage, NOBODY)
-    production, synthetic = (_summary(side.failures, side.pooled) for side in (real, test))
+    production, synthetic = (_summary(side.failures, side.answered) for side in (real, test))
     return Cell(
         region=region,
         service=service,
@@ -182,26 +189,18 @@ def _measure(
         route=route,
         window=window,
         vantage=vantage,
-        production=_without_minutes(production),
-        synthetic=_without_minutes(synthetic),
+        production=production,
+        synthetic=synthetic,
         suspected=sum(
             one.failures.requests for (source, _), one in series.items() if source == "suspected"
         ),
-        ratios=dict(_ratios(production, real.pooled, synthetic, test.pooled)),
+        ratios=_ratios(real.answered, test.answered),
         kept={},
         verdict="inconclusive",
         needs=None,
         family=0,
         errors=compare_errors(real.failures, test.failures),
     )
-
-
-def _without_minutes(side: SideSummary) -> SideSummary:
-    """Drop z of every minute, of which a large zone has a gigabyte: only the ratio's interval needs it."""
-    if side.estimates is None:
-        return side
-    kept = {q: replace(found, z=np.empty(0)) for q, found in side.estimates.items()}
-    return replace(side, estimates=kept)
 
 
 def _stand_in(
@@ -223,7 +222,11 @@ def _stand_in(
 
 def _with_reported(cell: Cell, reported: Reported) -> Cell:
     synthetic = _as_reported(reported)
-    ratios = dict(_ratios(cell.production, None, synthetic, None))
+    ratios = {
+        q: ratio(above, below)
+        for q in QUANTILES
+        if (above := cell.production.estimate(q)) and (below := synthetic.estimate(q))
+    }
     return replace(cell, synthetic=synthetic, ratios=ratios)
 
 
@@ -267,39 +270,44 @@ def summarise(
 ) -> tuple[SideSummary, Clusters | None]:
     """Summarise one side from its rows of the rollup, with the clusters behind it."""
     clusters = clusters_of(rows)
-    return _summary(failures_of(rows), clusters, quantiles), clusters
+    answered = None
+    if clusters is not None:
+        answered = Answered(
+            clusters.minutes,
+            clusters.requests,
+            clusters.seconds,
+            clusters.unit,
+            estimates={q: estimate(clusters, q) for q in quantiles},
+        )
+    return _summary(failures_of(rows), answered), clusters
 
 
-def _summary(
-    failures: Failures, pooled: Pooled | None, quantiles: Iterable[float] = QUANTILES
-) -> SideSummary:
+def _summary(failures: Failures, answered: Answered | None) -> SideSummary:
     summary = SideSummary(
         requests=failures.requests,
         errors=failures.errors,
         weight=float(failures.weights.sum()),
         weight_squared=failures.squared,
     )
-    if pooled is None:
+    if answered is None:
         return summary
     return replace(
         summary,
-        answered=pooled.requests,
-        minutes=len(pooled.minutes),
-        seconds=pooled.seconds,
-        sampled=not pooled.unit,
-        estimates={q: estimate(pooled, q) for q in quantiles},
+        answered=answered.requests,
+        minutes=len(answered.minutes),
+        seconds=answered.seconds,
+        sampled=not answered.unit,
+        estimates=answered.estimates,
     )
 
 
-def _ratios(
-    production: SideSummary, y: Pooled | None, synthetic: SideSummary, x: Pooled | None
-) -> Iterator[tuple[float, Ratio]]:
-    for q in QUANTILES:
-        above, below = production.estimate(q), synthetic.estimate(q)
-        if above is None or below is None:
-            continue
-        shared = 0.0 if y is None or x is None else shared_correlation(y, above, x, below)
-        yield q, ratio(above, below, shared)
+def _ratios(y: Answered | None, x: Answered | None) -> dict[float, Ratio]:
+    if y is None or x is None:
+        return {}
+    return {
+        q: ratio(y.estimates[q], x.estimates[q], shared)
+        for q, shared in zip(QUANTILES, shared_correlations(y, x, QUANTILES), strict=True)
+    }
 
 
 def _judge_family(measured: Iterable[Cell], margin: float) -> Iterator[Cell]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import bdtr, ndtri, stdtrit
 
 from mobius_analysis.clusters import (
-    Pooled,
+    Clusters,
     ewc_count,
     lag_one,
     long_run_variance,
@@ -25,6 +25,11 @@ from mobius_analysis.histogram import HALF_BUCKET
 
 __all__ = [
     "CONFIDENCE",
+    "EQUIVALENCE_CONFIDENCE",
+    "FEW_IN_TAIL",
+    "FEW_MINUTES",
+    "LEAST_MINUTES",
+    "SHORT_MINUTES",
     "Bounds",
     "Estimate",
     "estimate",
@@ -35,10 +40,10 @@ __all__ = [
 
 CONFIDENCE: Final = 0.95
 EQUIVALENCE_CONFIDENCE: Final = 0.90
-_FEW_MINUTES: Final = 20
-_LEAST_MINUTES: Final = 4
-_SHORT_MINUTES: Final = 30
-_FEW_IN_TAIL: Final = 30
+FEW_MINUTES: Final = 20
+LEAST_MINUTES: Final = 4
+SHORT_MINUTES: Final = 30
+FEW_IN_TAIL: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +130,7 @@ def order_statistic_levels(n: int, q: float, confidence: float) -> tuple[float, 
     return r / n, min(s, n) / n
 
 
-def estimate(clusters: Pooled, q: float) -> Estimate:
+def estimate(clusters: Clusters, q: float) -> Estimate:
     """Estimate quantile ``q`` with its 95 % and 90 % interval; ``clusters`` must hold a request.
 
     Steps
@@ -142,7 +147,7 @@ def estimate(clusters: Pooled, q: float) -> Estimate:
     # 1.
     strongest = strongest_correlation(T)
     rho = min(max(lag_one(z), 0.0), strongest)
-    variance = long_run_variance(z, rho) if T >= _LEAST_MINUTES else None
+    variance = long_run_variance(z, rho) if T >= LEAST_MINUTES else None
     outer = _levels(clusters, q, CONFIDENCE, variance)
     inner = _levels(clusters, q, EQUIVALENCE_CONFIDENCE, variance)
     if outer is not None and inner is not None:
@@ -156,16 +161,16 @@ def estimate(clusters: Pooled, q: float) -> Estimate:
         inner=_bounds(clusters, value, inner),
         z=z,
         variance=variance,
-        drift=T >= _FEW_MINUTES and lag_one(z, clusters.noise(q)) > strongest,
+        drift=T >= FEW_MINUTES and lag_one(z, clusters.noise(q)) > strongest,
         missing=missing,
         independent=variance is None,
-        short=_LEAST_MINUTES <= T < _SHORT_MINUTES,
+        short=LEAST_MINUTES <= T < SHORT_MINUTES,
         rho=rho,
     )
 
 
 def _levels(
-    clusters: Pooled, q: float, confidence: float, variance: float | None
+    clusters: Clusters, q: float, confidence: float, variance: float | None
 ) -> tuple[float, float] | None:
     n = int(clusters.effective)
     if variance is None or n < least_requests(q, confidence):
@@ -177,7 +182,7 @@ def _levels(
     low, high = q - margin, q + margin
     # 3.
     n_effective = _effective(clusters, q, margin, confidence)
-    if T < _FEW_MINUTES or n_effective * min(q, 1 - q) < _FEW_IN_TAIL:
+    if T < FEW_MINUTES or n_effective * min(q, 1 - q) < FEW_IN_TAIL:
         exact = order_statistic_levels(n_effective, q, confidence)
         if exact is None:
             return None
@@ -186,7 +191,7 @@ def _levels(
     return (low, high) if low > 0 and high <= 1 else None
 
 
-def _effective(clusters: Pooled, q: float, margin: float, confidence: float) -> int:
+def _effective(clusters: Clusters, q: float, margin: float, confidence: float) -> int:
     """Independent requests that would give the share below the quantile the same ``margin``, at most the real ones.
 
     The minutes' variance knows how the weights lie around this quantile, which Kish's number does not.
@@ -197,7 +202,7 @@ def _effective(clusters: Pooled, q: float, margin: float, confidence: float) -> 
     return int(min(clusters.requests, q * (1 - q) * (normal / margin) ** 2))
 
 
-def _missing(clusters: Pooled, q: float, variance: float | None) -> int:
+def _missing(clusters: Clusters, q: float, variance: float | None) -> int:
     """Requests still missing for an interval, at the share of independent information that requests carry here.
 
     Below the least number for independent ones nobody can tell yet how dependent they are.
@@ -209,7 +214,7 @@ def _missing(clusters: Pooled, q: float, variance: float | None) -> int:
     return max(1, ceil((least_requests(q) - yielded * real) / yielded))
 
 
-def _bounds(clusters: Pooled, value: float, levels: tuple[float, float] | None) -> Bounds:
+def _bounds(clusters: Clusters, value: float, levels: tuple[float, float] | None) -> Bounds:
     if levels is None:
         return Bounds(value)
     # 4.

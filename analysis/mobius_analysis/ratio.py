@@ -12,15 +12,23 @@ from typing import Final
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from mobius_analysis.clusters import Pooled, ewc_terms, long_run_variance
+from mobius_analysis.clusters import Clusters, ewc_terms, long_run_variance
 from mobius_analysis.histogram import HALF_BUCKET
 from mobius_analysis.intervals import CONFIDENCE, Bounds, Estimate
 
-__all__ = ["MARGIN", "Ratio", "mover", "ratio", "shared_correlation"]
+__all__ = [
+    "FEW_COMMON_MINUTES",
+    "MARGIN",
+    "ONE_SIDED",
+    "Ratio",
+    "mover",
+    "ratio",
+    "shared_correlation",
+]
 
 MARGIN: Final = 1.1
-_FEW_COMMON_MINUTES: Final = 20
-_ONE_SIDED: Final = 1.645
+FEW_COMMON_MINUTES: Final = 20
+ONE_SIDED: Final = 1.645
 _NORMAL: Final = float(ndtri((1 + CONFIDENCE) / 2))
 
 
@@ -107,7 +115,9 @@ def ratio(production: Estimate, synthetic: Estimate, correlation: float = 0.0) -
     )
 
 
-def shared_correlation(y: Pooled, y_estimate: Estimate, x: Pooled, x_estimate: Estimate) -> float:
+def shared_correlation(
+    y: Clusters, y_estimate: Estimate, x: Clusters, x_estimate: Estimate
+) -> float:
     """Correlation of two quantiles' sampling errors from the EWC terms of the minutes that both have.
 
     Never assumed: fewer than 20 common minutes give 0, and what is found is drawn towards 0 to its
@@ -118,7 +128,7 @@ def shared_correlation(y: Pooled, y_estimate: Estimate, x: Pooled, x_estimate: E
         return 0.0
     _, in_y, in_x = np.intersect1d(y.minutes, x.minutes, assume_unique=True, return_indices=True)
     T = len(in_y)
-    if T < _FEW_COMMON_MINUTES:
+    if T < FEW_COMMON_MINUTES:
         return 0.0
     z_y, z_x = y_estimate.z[in_y], x_estimate.z[in_x]
     a, b = ewc_terms(z_y), ewc_terms(z_x)
@@ -127,7 +137,7 @@ def shared_correlation(y: Pooled, y_estimate: Estimate, x: Pooled, x_estimate: E
     if size <= 0 or whole <= 0 or len(a) < 4:
         return 0.0
     found = min(max(float(a @ b) / size, -0.999), 0.999)
-    drawn = max(0.0, abs(np.arctanh(found)) - _ONE_SIDED / sqrt(len(a) - 2))
+    drawn = max(0.0, abs(np.arctanh(found)) - ONE_SIDED / sqrt(len(a) - 2))
     common = long_run_variance(z_y, y_estimate.rho) * long_run_variance(z_x, x_estimate.rho)
     share = min(1.0, sqrt(common) / whole)
     return float(np.copysign(np.tanh(drawn), found)) * share
