@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
@@ -87,8 +88,9 @@ def correlate(
     way = parse_match(match)
     zones = pick_zones(load_config(config), zone)
     results = []
-    with progress("Comparing", len(zones)) as advance:
+    with progress("Comparing (%)", 100 * len(zones)) as advance:
         for one in zones:
+            watch = _percent(advance)
             results.append(
                 run_job(
                     one,
@@ -99,9 +101,10 @@ def correlate(
                     environment=environment,
                     match=way,
                     save=save and way == "none",
+                    watch=watch,
                 )
             )
-            advance(1)
+            watch(1.0)
     if json:
         print_json(merge_documents([result.correlation for result in results]))
     else:
@@ -129,6 +132,18 @@ def schedule(
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: stop.set())
     run_regularly(zones, seconds, look_back, stop, log=sys.stderr)
+
+
+def _percent(advance: Callable[[int], None]) -> Callable[[float], None]:
+    """Tell ``advance`` how many percent came since the last share of a whole that was done."""
+    told = 0
+
+    def watch(share: float) -> None:
+        nonlocal told
+        advance(int(100 * share) - told)
+        told = int(100 * share)
+
+    return watch
 
 
 def parse_length(text: str, field: str) -> timedelta:

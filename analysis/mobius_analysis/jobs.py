@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -56,6 +56,7 @@ def run_job(
     environment: str | None = None,
     match: Match = "none",
     save: bool = True,
+    watch: Callable[[float], None] = lambda _share: None,
 ) -> JobResult:
     """Correlate one zone from ``since`` to ``until``, and save cells and findings as of ``now``.
 
@@ -65,6 +66,8 @@ def run_job(
     3. Look for changes without a release, and what the tests saw of them.
     4. Deduce findings, bring the open ones up to date.
     5. Save.
+
+    ``watch`` is told again and again which share of the comparison is done.
 
     With ``match`` the cells are those of a matched production, and nothing is deduced from them: a
     finding is about all users.
@@ -81,7 +84,7 @@ def run_job(
         if save:
             join_zone(zone)  # 0
         result = load_cells(  # 1
-            client, zone, since, until, window, environment=environment, match=match
+            client, zone, since, until, window, environment=environment, match=match, watch=watch
         )
         if match != "none":
             return JobResult(result, (), ())
