@@ -12,14 +12,12 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
-from opentelemetry.trace import TracerProvider, get_tracer_provider
+from opentelemetry.trace import ProxyTracerProvider, TracerProvider, get_tracer_provider
 
+from mobius_infra.demo.attributes import ATTRIBUTES
 from mobius_infra.demo.remote import RemotePartyError
 
-__all__ = ["ATTRIBUTES", "new_app", "provider_of", "serve", "service_options"]
-
-ATTRIBUTES = ("peer.service", "shop.basket.lines", "shop.cache.hit", "shop.customer.returning")
-"""What the shop's spans carry beyond the product's allow-list."""
+__all__ = ["new_app", "provider_of", "serve", "service_options"]
 
 
 def service_options(description: str) -> argparse.ArgumentParser:
@@ -73,10 +71,22 @@ def provider_of(app: FastAPI) -> TracerProvider:
 
 
 def serve(app: FastAPI, service: str, options: argparse.Namespace) -> None:
-    """Instrument ``app`` and serve it as ``service_options`` say, until SIGTERM or SIGINT.
+    """Serve ``app`` as ``service_options`` say, until SIGTERM or SIGINT; instrument it, unless its process is already.
 
     With ``--fd`` it accepts from that socket, which two releases may share while one replaces the other.
     """
+    # Under `opentelemetry-instrument` there is a provider, and the environment has said the rest.
+    if isinstance(get_tracer_provider(), ProxyTracerProvider):
+        _instrument(app, service, options)
+    config = uvicorn.Config(
+        app, host=options.host, port=options.port, log_level="warning", access_log=False
+    )
+    # uvicorn's own `fd` takes every socket for a Unix one, which leaves Nagle's delay on.
+    sockets = None if options.fd is None else [socket.socket(fileno=options.fd)]
+    uvicorn.Server(config).run(sockets=sockets)
+
+
+def _instrument(app: FastAPI, service: str, options: argparse.Namespace) -> None:
     from mobius_instrumentation import instrument
 
     # Checks of its health are no use of the shop.
@@ -91,9 +101,3 @@ def serve(app: FastAPI, service: str, options: argparse.Namespace) -> None:
         environment=os.environ.get("MOBIUS_ENVIRONMENT", "production"),
         attributes=ATTRIBUTES,
     )
-    config = uvicorn.Config(
-        app, host=options.host, port=options.port, log_level="warning", access_log=False
-    )
-    # uvicorn's own `fd` takes every socket for a Unix one, which leaves Nagle's delay on.
-    sockets = None if options.fd is None else [socket.socket(fileno=options.fd)]
-    uvicorn.Server(config).run(sockets=sockets)

@@ -36,7 +36,8 @@ def create_app(catalog_url: str, *, region: str, version: str) -> FastAPI:
         app.state.catalog = httpx.AsyncClient(
             base_url=catalog_url, timeout=_CATALOG_SECONDS, limits=limits, trust_env=False
         )
-        HTTPXClientInstrumentor.instrument_client(app.state.catalog, tracer_provider=provider)
+        if not HTTPXClientInstrumentor().is_instrumented_by_opentelemetry:
+            HTTPXClientInstrumentor.instrument_client(app.state.catalog, tracer_provider=provider)
         app.state.remote = RemoteParties(
             region, provider.get_tracer("shop.storefront"), np.random.default_rng()
         )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from http.client import HTTPConnection, HTTPException
 from typing import Final
 
+from mobius_infra.demo.attributes import ATTRIBUTES
 from mobius_infra.stack.folder import SYNTHETIC_KEY
 from mobius_infra.stack.options import SERVICES
 from mobius_infra.stack.part import Part
@@ -20,6 +21,21 @@ __all__ = ["RELEASES", "DemoParts"]
 # What runs first, and what replaces it while the stack runs.
 RELEASES: Final = ("1.5.0", "1.5.1")
 _LOOPBACK: Final = "127.0.0.1"
+# What the script `opentelemetry-instrument` does, without need of a PATH.
+_WITHOUT_CODE: Final = (
+    sys.executable,
+    "-c",
+    "from opentelemetry.instrumentation.auto_instrumentation import run; run()",
+)
+_TRACED_BY_ENVIRONMENT: Final = {
+    "MOBIUS_ATTRIBUTES": ",".join(ATTRIBUTES),
+    "MOBIUS_CLIENTS": "httpx",
+    "MOBIUS_ENVIRONMENT": "production",
+    "OTEL_PYTHON_FASTAPI_EXCLUDED_URLS": "healthz",
+    # Those of clients are named above; others only cost time at the start.
+    "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "*",
+    "OTEL_SEMCONV_STABILITY_OPT_IN": "http,database",
+}
 
 
 class DemoParts:
@@ -80,9 +96,15 @@ class DemoParts:
             "MOBIUS_SERVICE_VERSION": version,
             "OTEL_SERVICE_NAME": service,
         }
+        # One service is instrumented in its code, the other from outside: both ways in are in use.
+        way_in: tuple[str, ...] = ()
+        if service == "storefront":
+            way_in = _WITHOUT_CODE
+            environment |= _TRACED_BY_ENVIRONMENT
         return Part(
             name=name,
             argv=(
+                *way_in,
                 *(sys.executable, "-m", f"mobius_infra.demo.{service}"),
                 *("--port", str(port), "--fd", str(descriptor), "--region", region, *own),
             ),
