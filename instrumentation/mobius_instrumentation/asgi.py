@@ -18,10 +18,8 @@ __all__ = ["TracedApplication", "instrument_asgi"]
 
 _log: Final = logging.getLogger("mobius_instrumentation")
 _Message = MutableMapping[str, Any]
-_Application = Callable[
-    [_Message, Callable[[], Awaitable[_Message]], Callable[[_Message], Awaitable[None]]],
-    Awaitable[None],
-]
+# Frameworks declare scope, receive and send in ways of their own.
+_Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class TracedApplication:
