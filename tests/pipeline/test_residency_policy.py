@@ -98,6 +98,7 @@ TO_HUB = "[zones.eu.to_hub]\n"
         ("", "[groups.sre]\nspans=['eu']\naggregates=[]", "groups.sre.aggregates", "without a zone"),
         ("", "[groups.sre]\nspans=['eu']\naggregates=['eu']", "groups.sre.aggregates", "name it once"),
         ("", "[groups.sre]\nspans = ['hub']", "groups.sre.spans", "the hub has no spans"),
+        ("", "[groups.rum_eu_spans]\naggregates=['us']", "groups.rum_eu_spans", "name of a role"),
         ("", "[viewers]\nana = ['sre']", "viewers.ana", "no group 'sre'"),
         ("least_subjects = 60", "", "zones.eu.to_hub.least_subjects", "50 is less than the 60"),
         (TO_HUB + "least_subjects = 10", "", "zones.eu.to_hub.least_subjects", "10 is less"),

@@ -1,4 +1,4 @@
-"""``mobius-rum residency``: check the policy, explain what a viewer sees."""
+"""``mobius-rum residency``: check the policy, explain what a viewer sees, write it as SQL."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mobius_pipeline.config import find_zones_file
+from mobius_pipeline.errors import UsageError
 from mobius_pipeline.options import ConfigOption, JsonOption, print_json
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
     app.command("check")(check)
     app.command("explain")(explain)
+    app.command("sql")(sql)
 
 
 def check(*, config: ConfigOption = None, json: JsonOption = False) -> None:
@@ -87,6 +89,28 @@ def explain(
     typer.echo(
         "note: the dashboard does not read [groups] yet; it goes by MOBIUS_VIEWER_ZONES and MOBIUS_VIEWER_LEVEL"
     )
+
+
+def sql(
+    *,
+    zone: Annotated[str, typer.Option("--zone", help="Zone whose store the statements are for.")],
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write a zone's policy as ClickHouse SQL (roles, grants, row policies, limits); run nothing."""
+    from mobius_pipeline.residency.contradictions import load_policy
+    from mobius_pipeline.residency.sql import policy_statements
+
+    file = find_zones_file(config)
+    policy = load_policy(file)
+    if zone not in policy.zones:
+        known = ", ".join(policy.zones)
+        raise UsageError(f"no zone {zone!r} in {file}; known: {known}", field="--zone")
+    statements = policy_statements(policy, zone)
+    if json:
+        print_json({"file": str(file), "zone": zone, "statements": statements})
+        return
+    typer.echo("".join(f"{each};\n" for each in statements), nl=False)
 
 
 def _print_place(place: PlaceSight) -> None:

@@ -28,6 +28,7 @@ __all__ = ["contradictions", "load_policy", "remarks"]
 _PLACE: Final = re.compile(r"(?:[a-z][a-z0-9+.-]*://)?[^\s@\x00-\x1f]{1,400}")
 # Their rows are what the rollup adds up.
 _ADDED_UP: Final = ("spans", "synthetic_results", "joined_spans")
+_LEVELS: Final = ("spans", "aggregates")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -152,8 +153,11 @@ def _crossing(policy: Policy) -> Iterator[Problem]:
 
 
 def _groups(policy: Policy) -> Iterator[Problem]:
+    roles = {f"{zone.database}_{level}" for zone in policy.zones.values() for level in _LEVELS}
     for name, group in policy.groups.items():
         key = toml_key("groups", name)
+        if name in roles:
+            yield Problem(key=key, problem="is the name of a role of our own in the store")
         if not group.spans and not group.aggregates:
             yield Problem(
                 key=key, problem="has no zone: give it spans = [...] or aggregates = [...]"
