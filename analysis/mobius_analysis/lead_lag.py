@@ -69,10 +69,13 @@ def lead_lag(first: Floats, second: Floats, lags: int = LAGS) -> LeadLag:
     2. Correlation of the residuals at each lag that has 40 pairs or more.
     3. Fisher's z gives its p-value, times the number of lags.
     """
+    if len(first) < _LEAST_PAIRS:
+        return LeadLag(int((np.isfinite(first) & np.isfinite(second)).sum()))
     x, y = prewhiten(first), prewhiten(second)  # 1
     found: list[tuple[float, int, float, int]] = []
     most = 0
-    for lag in range(-lags, lags + 1):  # 2
+    reach = min(lags, len(x) - 1)
+    for lag in range(-reach, reach + 1):  # 2
         a, b = (x[: len(x) - lag], y[lag:]) if lag >= 0 else (x[-lag:], y[: len(y) + lag])
         both = np.isfinite(a) & np.isfinite(b)
         pairs = int(both.sum())

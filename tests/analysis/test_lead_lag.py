@@ -88,3 +88,10 @@ def test_a_weekend_is_taken_out_from_three_weeks_on() -> None:
     weekend = np.where(minutes // 1440 % 7 >= 5, 0.4, 0.0)
     left = without_season(minutes, weekend.copy())
     assert np.ptp(left) < 1e-9
+
+
+@pytest.mark.parametrize("length", [0, 1, 5, 8, 39])
+def test_series_shorter_than_the_lags_tell_nothing(length: int) -> None:
+    series = np.random.default_rng(1).standard_normal(length)
+    found = lead_lag(series, series, 12)
+    assert (found.lead, found.p, found.common) == (None, None, length)
