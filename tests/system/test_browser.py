@@ -206,7 +206,7 @@ def test_an_analyst_goes_from_the_verdicts_to_a_waterfall(served: Served, browse
         ]
         sides = [cell[side][f"{name}_ms"] for side in ("production", "synthetic")]
         assert shown_row == [exact(interval) for interval in (*sides, cell["ratio"][name])], name
-    expect(page.locator("[data-testid=stVegaLiteChart] :is(canvas, svg)")).to_have_count(4)
+    expect(page.locator("[data-testid=stVegaLiteChart] :is(canvas, svg)")).to_have_count(6)
 
     # A waterfall, by a click on an example.
     page.locator("a.mr-trace").first.click()
