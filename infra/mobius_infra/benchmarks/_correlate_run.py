@@ -6,7 +6,6 @@ Started by :mod:`mobius_infra.benchmarks.correlate` with what to do as JSON, ans
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -92,7 +91,7 @@ def run_task(task: Task) -> dict[str, Any]:
         "cpu_seconds": round(whole, 2),
         "cells": len(cells),
         "verdicts": {v: n for v in VERDICTS if (n := sum(cell.verdict == v for cell in cells))},
-        "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_memory_mib": _peak(own),
         "engine_peak_memory_mib": _peak(engine),
     }
     if not task.job:
@@ -111,6 +110,7 @@ def _forget_peak(process: psutil.Process) -> None:
 
 
 def _peak(process: psutil.Process) -> int:
+    """Peak of resident memory in MiB; what getrusage says is at least that of the process that started this one."""
     lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     [peak] = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
     return round(int(peak) / 1024)
