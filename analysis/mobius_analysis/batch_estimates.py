@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
 import numpy as np
@@ -18,6 +19,7 @@ from scipy.special import ndtri, stdtrit
 from mobius_analysis.batch import Batch
 from mobius_analysis.batch_sums import BatchSums
 from mobius_analysis.clusters import (
+    drift_bound,
     ewc_count,
     ewc_terms,
     long_run_variances,
@@ -174,9 +176,9 @@ class _Column:
         missing = np.where(np.isnan(outer[0]), _missing(sums, q, variance), 0)
         self._missing = missing.astype(np.int64).tolist()
         noise = q * (1 - q) * sums.squared
-        strongest = _of_minutes(strongest_correlation, sums.T)
-        drift = (sums.T >= FEW_MINUTES) & (_lag_one(sums, z, noise) > strongest)
-        self._drift = drift.tolist()
+        bound = _of_minutes(drift_bound, sums.T)
+        self._drift = ((sums.T >= FEW_MINUTES) & (_lag_one(sums, z, noise) > bound)).tolist()
+        self._freedom = _of_minutes(ewc_count, np.maximum(sums.T, 2)).tolist()
         self._short = ((sums.T >= LEAST_MINUTES) & (sums.T < SHORT_MINUTES)).tolist()
 
     def estimate(self, g: int) -> Estimate:
@@ -192,6 +194,7 @@ class _Column:
             independent=variance is None,
             short=self._short[g],
             rho=self._rho[g],
+            freedom=inf if variance is None else self._freedom[g],
         )
 
 

@@ -20,6 +20,7 @@ from mobius_analysis.histogram import level_index, midpoint, quantile
 
 __all__ = [
     "Clusters",
+    "drift_bound",
     "ewc_count",
     "ewc_terms",
     "lag_one",
@@ -180,9 +181,17 @@ def lag_one(z: NDArray[np.float64], noise: float = 0.0) -> float:
 
 
 def strongest_correlation(T: int) -> float:
-    """Greatest correlation of neighbouring minutes that ``T`` of them can show: 1 - 1/sqrt(T).
+    """Greatest correlation of neighbouring minutes by which ``T`` of them are prewhitened: 1 - 2/sqrt(T), at least 0.
 
-    It stands for a memory of sqrt(T) minutes. Beyond it a window is a piece of one swing, and an estimate
-    would owe more to chance than to the minutes.
+    An estimate beyond it owes more to chance than to the minutes, and would multiply the variance of some
+    windows by tens: coverage hardly gains (docs/statistics.md), width doubles.
+    """
+    return max(0.0, 1 - 2 / float(np.sqrt(T)))
+
+
+def drift_bound(T: int) -> float:
+    """Correlation of neighbouring minutes' load above which it drifts too slowly for ``T`` minutes: 1 - 1/sqrt(T).
+
+    It stands for a memory of sqrt(T) minutes. Beyond it a window is a piece of one swing.
     """
     return 1 - 1 / float(np.sqrt(T))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil, log
+from math import ceil, inf, log
 from typing import Final
 
 import numpy as np
@@ -16,6 +16,7 @@ from scipy.special import bdtr, ndtri, stdtrit
 
 from mobius_analysis.clusters import (
     Clusters,
+    drift_bound,
     ewc_count,
     lag_one,
     long_run_variance,
@@ -76,6 +77,8 @@ class Estimate:
         Woodruff's z per minute, of which the variance is made, shape (T,).
     rho
         Correlation of neighbouring z by which they were prewhitened, 0 <= rho < 1.
+    freedom
+        Degrees of freedom of the variance; infinite where requests were taken as independent.
     variance
         Long-run variance of the sum of z; None where minutes were too few for one.
     drift
@@ -98,6 +101,7 @@ class Estimate:
     independent: bool
     short: bool = False
     rho: float = 0.0
+    freedom: float = inf
 
 
 @lru_cache(maxsize=256)
@@ -145,8 +149,7 @@ def estimate(clusters: Clusters, q: float) -> Estimate:
     value = clusters.quantile(q)
     z = clusters.deviations(q)
     # 1.
-    strongest = strongest_correlation(T)
-    rho = min(max(lag_one(z), 0.0), strongest)
+    rho = min(max(lag_one(z), 0.0), strongest_correlation(T))
     variance = long_run_variance(z, rho) if T >= LEAST_MINUTES else None
     outer = _levels(clusters, q, CONFIDENCE, variance)
     inner = _levels(clusters, q, EQUIVALENCE_CONFIDENCE, variance)
@@ -161,11 +164,12 @@ def estimate(clusters: Clusters, q: float) -> Estimate:
         inner=_bounds(clusters, value, inner),
         z=z,
         variance=variance,
-        drift=T >= FEW_MINUTES and lag_one(z, clusters.noise(q)) > strongest,
+        drift=T >= FEW_MINUTES and lag_one(z, clusters.noise(q)) > drift_bound(T),
         missing=missing,
         independent=variance is None,
         short=LEAST_MINUTES <= T < SHORT_MINUTES,
         rho=rho,
+        freedom=inf if variance is None else ewc_count(T),
     )
 
 

@@ -6,15 +6,15 @@ Zou and Donner 2008 (MOVER), Zou 2008 (its covariance term), Schuirmann 1987 (tw
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, log, sqrt
+from math import exp, inf, log, sqrt
 from typing import Final
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr, ndtri, stdtrit
 
 from mobius_analysis.clusters import Clusters, ewc_terms, long_run_variance
 from mobius_analysis.histogram import HALF_BUCKET
-from mobius_analysis.intervals import CONFIDENCE, Bounds, Estimate
+from mobius_analysis.intervals import CONFIDENCE, EQUIVALENCE_CONFIDENCE, Bounds, Estimate
 
 __all__ = [
     "FEW_COMMON_MINUTES",
@@ -29,6 +29,7 @@ __all__ = [
 MARGIN: Final = 1.1
 FEW_COMMON_MINUTES: Final = 20
 ONE_SIDED: Final = 1.645
+_ROUNDING: Final = log(HALF_BUCKET)
 _NORMAL: Final = float(ndtri((1 + CONFIDENCE) / 2))
 
 
@@ -101,18 +102,54 @@ def mover(y: Bounds, x: Bounds, correlation: float = 0.0) -> Bounds:
 
 
 def _root(a: float, b: float, correlation: float) -> float:
-    rounding = log(HALF_BUCKET)
-    shared = 2 * correlation * max(0.0, a - rounding) * max(0.0, b - rounding)
+    shared = 2 * correlation * max(0.0, a - _ROUNDING) * max(0.0, b - _ROUNDING)
     return sqrt(max(0.0, a * a + b * b - shared))
 
 
 def ratio(production: Estimate, synthetic: Estimate, correlation: float = 0.0) -> Ratio:
-    """Ratio production / synthetic of one quantile."""
-    return Ratio(
-        mover(production.bounds, synthetic.bounds, correlation),
-        mover(production.inner, synthetic.inner, correlation),
-        correlation,
+    """Ratio production / synthetic of one quantile.
+
+    Each side's interval allows for the few degrees of freedom of its own variance. The ratio's variance is
+    the sum of two and has more (Welch 1938, Satterthwaite 1946), so both lengths are scaled to those first.
+    """
+    outer = _pooled(production.bounds, synthetic.bounds, production, synthetic, CONFIDENCE)
+    inner = _pooled(
+        production.inner, synthetic.inner, production, synthetic, EQUIVALENCE_CONFIDENCE
     )
+    return Ratio(mover(*outer, correlation), mover(*inner, correlation), correlation)
+
+
+def _pooled(
+    y: Bounds, x: Bounds, production: Estimate, synthetic: Estimate, confidence: float
+) -> tuple[Bounds, Bounds]:
+    """Both intervals as they would be if their variances had the degrees of freedom of their sum."""
+    if y.low is None or y.high is None or x.low is None or x.high is None:
+        return y, x
+    level = (1 + confidence) / 2
+    own = [_student(estimate.freedom, level) for estimate in (production, synthetic)]
+    a, b = (
+        (max(0.0, log(high / low) / 2 - _ROUNDING) / t) ** 2
+        for (low, high), t in zip(((y.low, y.high), (x.low, x.high)), own, strict=True)
+    )
+    if a + b <= 0:
+        return y, x
+    spent = a**2 / production.freedom + b**2 / synthetic.freedom
+    joint = _student((a + b) ** 2 / spent if spent > 0 else inf, level)
+    return _scaled(y, joint / own[0]), _scaled(x, joint / own[1])
+
+
+def _student(freedom: float, level: float) -> float:
+    return float(stdtrit(freedom, level)) if freedom < inf else float(ndtri(level))
+
+
+def _scaled(bounds: Bounds, factor: float) -> Bounds:
+    """Bounds at ``factor`` times their distance in logs, but for the half bucket."""
+    value = bounds.value
+    low, high = (
+        exp(max(0.0, reach - _ROUNDING) * factor + min(reach, _ROUNDING))
+        for reach in (log(value / (bounds.low or value)), log((bounds.high or value) / value))
+    )
+    return Bounds(value, value / low, value * high)
 
 
 def shared_correlation(

@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from mobius_analysis.clusters import Clusters, ewc_count, ewc_terms, lag_one, long_run_variance
+from mobius_analysis.clusters import (
+    Clusters,
+    drift_bound,
+    ewc_count,
+    ewc_terms,
+    lag_one,
+    long_run_variance,
+    strongest_correlation,
+)
 from mobius_analysis.histogram import HALF_BUCKET, bucket_of
 from mobius_analysis.intervals import (
     Bounds,
@@ -103,6 +111,13 @@ def test_the_long_run_variance_is_that_of_the_process(phi: float) -> None:
         z -= z.mean()
         found.append(long_run_variance(z, max(lag_one(z), 0.0)) / T)
     assert np.median(found) == pytest.approx((1 + phi) / (1 - phi), rel=0.1)
+
+
+def test_minutes_are_prewhitened_by_what_so_many_can_show() -> None:
+    assert [strongest_correlation(T) for T in (3, 4, 16, 100)] == [0, 0, 0.5, 0.8]
+    assert drift_bound(100) == pytest.approx(0.9)
+    clusters = draw(np.random.default_rng(7), 36, 200, 0.95)
+    assert estimate(clusters, 0.5).rho <= strongest_correlation(36) < 0.95
 
 
 def test_the_correlation_of_neighbours_is_that_of_the_process() -> None:

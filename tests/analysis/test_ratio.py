@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from math import exp, log
+from math import exp, inf, log
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import t as student
 
 from mobius_analysis.clusters import Clusters
 from mobius_analysis.histogram import HALF_BUCKET
-from mobius_analysis.intervals import Bounds, estimate, order_statistic_levels
+from mobius_analysis.intervals import Bounds, Estimate, estimate, order_statistic_levels
 from mobius_analysis.ratio import Ratio, mover, ratio, shared_correlation
 from mobius_analysis.testing import Requests, clusters_from, drifting_load, lognormal
 
@@ -37,6 +38,31 @@ def test_mover_by_hand() -> None:
 
 def test_a_side_without_an_interval_leaves_the_ratio_without_one() -> None:
     assert mover(Bounds(0.3), Bounds(0.2, 0.19, 0.21)) == Bounds(0.3 / 0.2)
+
+
+def estimate_of(value: float, half: float, freedom: float) -> Estimate:
+    """An estimate whose interval is ``half`` wide in logs on each side, besides the rounding."""
+    reach = np.exp(half) * HALF_BUCKET
+    bounds = Bounds(value, value / reach, value * reach)
+    return Estimate(
+        bounds, bounds, np.empty(0), 1.0, drift=False, missing=0, independent=False, freedom=freedom
+    )
+
+
+def test_a_ratio_has_the_degrees_of_freedom_of_both_its_variances() -> None:
+    x = estimate_of(1.0, 0.1, 4)
+    found = ratio(estimate_of(1.0, 0.1, 4), x).bounds
+    assert found.high is not None
+    one = 0.1 * student.ppf(0.975, 8) / student.ppf(0.975, 4) + log(HALF_BUCKET)
+    assert log(found.high) == pytest.approx(np.hypot(one, one))
+    # Beside a side that is known far better, the other's own count; and requests alone have endless ones.
+    alone = ratio(estimate_of(1.0, 1e-4, 50), x).bounds
+    assert alone.high is not None
+    assert log(alone.high) == pytest.approx(0.1 + log(HALF_BUCKET), abs=0.002)
+    sure = estimate_of(1.0, 0.1, inf)
+    assert ratio(sure, sure).bounds == mover(sure.bounds, sure.bounds)
+    nothing = estimate_of(1.0, 0.0, 4)
+    assert ratio(nothing, nothing).bounds == mover(nothing.bounds, nothing.bounds)
 
 
 positive = st.floats(1e-3, 10)
@@ -65,12 +91,21 @@ def test_a_ratio_is_ordered_and_its_inverse_is_the_other_way_round(  # noqa: PLR
     ("q", "n", "true_ratio", "expected"),
     [
         (0.5, 500, 1.0, 0.24),
+        (0.5, 500, 1.05, 0.13),
+        (0.5, 500, 1.1, 0.050),
+        (0.5, 500, 1.15, 0.003),
         (0.5, 2000, 1.0, 0.97),
         (0.5, 2000, 1.05, 0.69),
         (0.5, 2000, 1.1, 0.043),
+        (0.5, 2000, 1.15, 0.0),
         (0.95, 2000, 1.0, 0.50),
+        (0.95, 2000, 1.05, 0.25),
         (0.95, 2000, 1.1, 0.047),
+        (0.95, 2000, 1.15, 0.003),
         (0.95, 10_000, 1.0, 1.0),
+        (0.95, 10_000, 1.05, 0.82),
+        (0.95, 10_000, 1.1, 0.057),
+        (0.95, 10_000, 1.15, 0.0),
     ],
 )
 def test_the_power_of_the_equivalence_test(

@@ -26,6 +26,7 @@ from mobius_infra.benchmarks._statistics_coverage import (
     measure_coverage,
 )
 from mobius_infra.benchmarks._statistics_peers import (
+    PEERS,
     hodges_lehmann,
     k6_threshold,
     kayenta,
@@ -50,6 +51,7 @@ from mobius_infra.benchmarks._statistics_worlds import (
     World,
     draw_pair,
     histograms,
+    sample_quantiles,
     shifted,
     truth,
 )
@@ -69,6 +71,12 @@ def test_a_world_has_the_quantiles_that_it_says(shape: Shape, sampling: Sampling
     for q in (0.5, 0.95, 0.99):
         share = reached[np.searchsorted(draw.seconds[order], truth(world, q)) - 1]
         assert share == pytest.approx(q, abs=0.012 if q == 0.5 else 0.005)
+
+
+def test_sample_quantiles_take_weights() -> None:
+    x = np.array([410.0, 12, 15, 81, 33])
+    draw = Draw(np.arange(5), x, np.array([1.0, 1, 2, 1, 5]), None)
+    assert sample_quantiles(draw, (0.3, 0.5, 0.85, 0.95)).tolist() == [15, 33, 81, 410]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -315,12 +323,13 @@ def test_the_whole_benchmark_runs_and_writes_its_pages(
     monkeypatch.setattr(statistics, "neighbours", lambda _: flags)
     document = statistics.run(quick=True, plots=tmp_path, workers=1)
     assert len(document["targets"]) == 8
+    assert [row["method"] for row in document["methods"]] == [OURS, *PEERS]
     plots = sorted(path.name for path in tmp_path.glob("*.svg"))
     names = ("coverage", "false-claims", "power", "probes")
     assert plots == [f"statistics-{name}.svg" for name in names]
     for path in tmp_path.glob("*.svg"):
         assert ET.fromstring(path.read_text()).tag.endswith("svg")  # noqa: S314 - our own file
-    assert (tmp_path / "statistics-tables.md").read_text().startswith("## Targets")
+    assert (tmp_path / "statistics-tables.md").read_text().startswith("## Promised and found")
     powered = sum(7 for task in judged if task.world.shape == "lognormal")
     cells = pl.read_csv(tmp_path / "statistics-claims.csv")
     assert cells.height == 5 * (4 * len(judged) + powered)

@@ -19,6 +19,7 @@ from mobius_infra.benchmarks._statistics_worlds import (
     Sampling,
     World,
     draw_pair,
+    sample_quantiles,
     truth,
 )
 
@@ -72,22 +73,39 @@ def coverage_tasks(repeats: int, seed: int) -> list[CoverageTask]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """One window: error of the exact sample quantile or ratio (log), our interval, the truth, a warning note."""
+
+    error: float
+    bounds: Bounds
+    exact: float
+    noted: bool
+
+
 def measure_coverage(task: CoverageTask) -> list[dict[str, Any]]:
     """One row per quantile, of the single quantiles of both sides and of their ratio."""
     rng = np.random.default_rng(task.seed)
-    seen: dict[tuple[str, float], list[tuple[float, Bounds, bool]]] = {}
+    seen: dict[tuple[str, float], list[_Seen]] = {}
     for _ in range(task.repeats):
         draws = draw_pair(rng, task.world, task.world, together=task.together)
         y, x = (draw.clusters for draw in draws)
         if y is None or x is None:
             continue
-        for q in QUANTILES:
+        samples = [sample_quantiles(draw, QUANTILES) for draw in draws]
+        for i, q in enumerate(QUANTILES):
             above, below = estimate(y, q), estimate(x, q)
             exact = truth(task.world, q)
-            for one in (above, below):
-                seen.setdefault(("quantile", q), []).append((exact, one.bounds, _noted(one)))
+            for one, sample in zip((above, below), samples, strict=True):
+                error = log(sample[i] / exact)
+                seen.setdefault(("quantile", q), []).append(
+                    _Seen(error, one.bounds, exact, _noted(one))
+                )
             both = ratio(above, below, shared_correlation(y, above, x, below)).bounds
-            seen.setdefault(("ratio", q), []).append((1.0, both, _noted(above) or _noted(below)))
+            error = log(samples[0][i] / samples[1][i])
+            seen.setdefault(("ratio", q), []).append(
+                _Seen(error, both, 1.0, _noted(above) or _noted(below))
+            )
     return [_row(task, of, q, found) for (of, q), found in seen.items()]
 
 
@@ -96,47 +114,36 @@ def _noted(found: Estimate) -> bool:
     return found.drift or found.short or found.independent
 
 
-def _row(
-    task: CoverageTask, of: str, q: float, found: Sequence[tuple[float, Bounds, bool]]
-) -> dict[str, Any]:
+def _row(task: CoverageTask, of: str, q: float, found: Sequence[_Seen]) -> dict[str, Any]:
     world = task.world
     key = (world.shape, world.phi, world.minutes, world.requests, world.sampling, task.together)
-    with_interval = list(_errors(found))
-    errors = np.array([error for error, _, _, _ in with_interval])
-    covered = np.array([hit for _, hit, _, _ in with_interval], bool)
-    unnoted_misses = sum(not hit and not noted for _, hit, noted, _ in with_interval)
+    known = [(one, low, high) for one in found for low, high in _interval(one.bounds)]
+    covered = np.array([low <= one.exact <= high for one, low, high in known], bool)
+    misses = sum(not hit and not one.noted for (one, *_), hit in zip(known, covered, strict=True))
     return {
         **dict(zip(COLUMNS, (*key, of, name_of(q)), strict=True)),
         "windows": len(found),
-        "intervals": len(with_interval),
+        "intervals": len(known),
         "covered": int(covered.sum()),
-        "honest": len(found) - unnoted_misses,
-        "noted": sum(noted for _, _, noted in found),
-        "half_width": float(np.mean([w for *_, w in with_interval])) if with_interval else None,
-        "oracle_half_width": _oracle(errors, covered) if with_interval else None,
+        "honest": len(found) - misses,
+        "noted": sum(one.noted for one in found),
+        "half_width": float(np.mean([log(high / low) / 2 for _, low, high in known]))
+        if known
+        else None,
+        "oracle_half_width": _oracle([one.error for one, *_ in known], covered) if known else None,
     }
 
 
-def _errors(
-    found: Sequence[tuple[float, Bounds, bool]],
-) -> Iterator[tuple[float, bool, bool, float]]:
-    """Error of the value, whether the interval covers, whether there is a note, half width; all in logs."""
-    for exact, bounds, noted in found:
-        if bounds.low is not None and bounds.high is not None:
-            error = abs(log(bounds.value / exact))
-            yield (
-                error,
-                bounds.low <= exact <= bounds.high,
-                noted,
-                log(bounds.high / bounds.low) / 2,
-            )
+def _interval(bounds: Bounds) -> Iterator[tuple[float, float]]:
+    if bounds.low is not None and bounds.high is not None:
+        yield bounds.low, bounds.high
 
 
-def _oracle(errors: NDArray[np.float64], covered: NDArray[np.bool_]) -> float:
+def _oracle(errors: Sequence[float], covered: NDArray[np.bool_]) -> float:
     """Half width of the ideal interval that covers as often as ours did.
 
-    It has one fixed width around the same estimate, which only somebody can choose who knows the sampling
-    distribution: the quantile of the errors at the coverage attained.
+    It has one fixed width around the sample's own quantile, not rounded to buckets, which only somebody can
+    choose who knows the sampling distribution: the quantile of the errors at the coverage attained.
     """
     level = min(float(covered.mean()), 1 - 1 / (2 * len(errors)))
-    return float(np.quantile(errors, level))
+    return float(np.quantile(np.abs(errors), level))

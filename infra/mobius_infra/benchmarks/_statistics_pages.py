@@ -8,9 +8,10 @@ from typing import Any, Final
 
 import polars as pl
 
+from mobius_infra.benchmarks._statistics_markdown import markdown
 from mobius_infra.benchmarks._statistics_svg import Line, Panel, figure
 
-__all__ = ["markdown", "write_pages"]
+__all__ = ["write_pages"]
 
 Rows = list[dict[str, Any]]
 _PHIS: Final = (None, 0.0, 0.3, 0.5, 0.8)
@@ -20,7 +21,7 @@ _REQUESTS: Final = (20, 200, 2000, 20_000)
 
 
 def write_pages(folder: Path, document: Mapping[str, Any], cells: Mapping[str, Rows]) -> None:
-    """Write statistics-*.svg, statistics.md (tables) and statistics-*.csv (every world) into ``folder``."""
+    """Write statistics-*.svg, statistics-tables.md and statistics-*.csv (every world) into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     plots = {
         "coverage": _coverage_plot(document["coverage"]["by_window"]),
@@ -56,9 +57,9 @@ def _coverage_plot(rows: Rows) -> str:
     for column, title, limits, marks, targets in (
         (
             "coverage",
-            "coverage of the ratio's 95 % interval",
-            (0.7, 1.0),
-            (0.7, 0.8, 0.9, 1.0),
+            "coverage of the 95 % interval",
+            (0.8, 1.0),
+            (0.8, 0.85, 0.9, 0.95, 1.0),
             (0.92,),
         ),
         (
@@ -150,53 +151,18 @@ def _power_plot(rows: Rows) -> str:
 
 def _probes_plot(rows: Rows) -> str:
     windows = list(dict.fromkeys(row["window"] for row in rows))
-    lines = [
-        Line(method, _pick(rows, windows, "window", "flagged_share", method=method), (), colour)
-        for colour, method in enumerate(_METHODS)
-    ]
-    panels = [
-        Panel(
-            title, [w.removesuffix(" probes") for w in windows], lines, limits, marks, (0.02,),
-            label=_percent, below="days or number of probes in a window",
-        )
-        for title, limits, marks in (
-            ("flagged pairs", (0, 1), (0, 0.25, 0.5, 0.75, 1)),
-            ("the same, closer", (0, 0.1), (0, 0.02, 0.04, 0.06, 0.08, 0.1)),
-        )
-    ]  # fmt: skip
-    return figure("Neighbouring windows of real probes: how many are flagged?", panels, columns=2)
-
-
-def markdown(document: Mapping[str, Any]) -> str:
-    """The tables of docs/statistics.md."""
-    coverage = document["coverage"]
-    parts = [
-        ("Targets", document["targets"], ("what", "limit", "worst", "se", "met", "where")),
-        *((f"Coverage {name}", rows, tuple(rows[0])) for name, rows in coverage.items() if rows),
-        *(
-            (name.replace("_", " "), document[name], tuple(document[name][0]))
-            for name in (
-                "false_claims",
-                "false_claims_by_requests",
-                "false_passes",
-                "power",
-                "real_data",
+    marks = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
+    panels = []
+    for unit, title in ((" d", "windows of days"), (" probes", "windows of that many probes")):
+        ticks = [window for window in windows if window.endswith(unit)]
+        lines = [
+            Line(method, _pick(rows, ticks, "window", "flagged_share", method=method), (), colour)
+            for colour, method in enumerate(_METHODS)
+        ]
+        panels.append(
+            Panel(
+                title, ticks, lines, (0.002, 1), marks, (0.02,), logarithmic=True, label=_percent,
+                below="share of pairs flagged; at the bottom: none",
             )
-        ),
-    ]
-    return "\n".join(f"## {title}\n\n{_table(rows, columns)}" for title, rows, columns in parts)
-
-
-def _table(rows: Rows, columns: Sequence[str]) -> str:
-    head = f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}\n"
-    return head + "".join(
-        f"| {' | '.join(_cell(row[column]) for column in columns)} |\n" for row in rows
-    )
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, dict):
-        return ", ".join(f"{k} {_cell(v)}" for k, v in value.items())
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+        )  # fmt: skip
+    return figure("Neighbouring windows of real probes: how many are flagged?", panels, columns=2)

@@ -60,14 +60,12 @@ class Panel:
     below: str = ""
 
 
-def figure(title: str, panels: Sequence[Panel], *, columns: int = 3, note: str = "") -> str:
+def figure(title: str, panels: Sequence[Panel], *, columns: int = 3) -> str:
     """Draw the panels in rows of ``columns``, with one legend for all."""
     rows = -(-len(panels) // columns)
     width = columns * (_LEFT + _WIDTH) + 24
     height = _TOP + rows * (_HEIGHT + _GAP + _BOTTOM) + 8
     body = [f'<text class="title" x="12" y="22">{escape(title)}</text>', _legend(panels)]
-    if note:
-        body.append(f'<text class="faint" x="12" y="{height - 10}">{escape(note)}</text>')
     for i, panel in enumerate(panels):
         x = _LEFT + (i % columns) * (_LEFT + _WIDTH)
         y = _TOP + (i // columns) * (_HEIGHT + _GAP + _BOTTOM)
@@ -88,7 +86,7 @@ def _legend(panels: Sequence[Panel]) -> str:
             f'<line x1="{x}" x2="{x + 18}" y1="40" y2="40" stroke="{paint}" stroke-width="2.5"/>'
         )
         parts.append(f'<text x="{x + 23}" y="44">{escape(name)}</text>')
-        x += 42 + 7 * len(name)
+        x += 42 + 6 * len(name)
     return "".join(parts)
 
 
@@ -109,7 +107,8 @@ def _draw(panel: Panel) -> str:
     parts.append(
         f'<text class="faint" x="{_WIDTH / 2}" y="{_HEIGHT + 32}" text-anchor="middle">{escape(panel.below)}</text>'
     )
-    parts += [_line(panel, line) for line in panel.lines]
+    # The first line is drawn last, to lie on top.
+    parts += [_line(panel, line) for line in reversed(panel.lines)]
     return "".join(parts)
 
 

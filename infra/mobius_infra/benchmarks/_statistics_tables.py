@@ -13,6 +13,7 @@ __all__ = [
     "coverage_targets",
     "false_claims",
     "false_passes",
+    "methods_table",
     "power_table",
     "real_targets",
     "verdict_targets",
@@ -26,6 +27,7 @@ _STRONG: Final = 0.88
 _FALSE: Final = 0.05
 _FALSE_AT_EDGE: Final = 0.025
 _REAL: Final = 0.02
+_FAR: Final = 1.5
 
 
 def _share(part: str, whole: str, name: str) -> list[pl.Expr]:
@@ -45,20 +47,21 @@ def coverage_table(rows: Rows, by: Sequence[str]) -> Rows:
     """Pool coverage over everything but ``by``.
 
     ``honest_or_covered`` is the share of windows that have no interval, or one that covers, or a note that
-    they are too short or drift. Widths are half widths in per cent of the value, means over windows.
+    they are too short or drift. Widths are half widths in per cent of the value, means over windows;
+    ``width_to_oracle`` is the mean of each world's own ratio, since worlds of few requests have by far the
+    widest intervals.
     """
-    known = pl.col("intervals") > 0
-    weighted = [
-        (
-            (pl.col(name) * pl.col("intervals")).filter(known).sum() / pl.col("intervals").sum()
-        ).alias(name)
-        for name in ("half_width", "oracle_half_width")
+    whole = pl.col("intervals").sum()
+    widths = [
+        ((pl.col(name) * pl.col("intervals")).sum() / whole).alias(name)
+        for name in ("half_width", "oracle_half_width", "width_to_oracle")
     ]
     counts = [pl.col(name).sum() for name in ("windows", "intervals", "covered", "honest", "noted")]
     pooled = (
         _frame(rows)
+        .with_columns(width_to_oracle=pl.col("half_width") / pl.col("oracle_half_width"))
         .group_by(by, maintain_order=True)
-        .agg(*counts, *weighted)
+        .agg(*counts, *widths)
         .filter(pl.col("intervals") >= _LEAST_INTERVALS)
     )
     return pooled.select(
@@ -70,7 +73,7 @@ def coverage_table(rows: Rows, by: Sequence[str]) -> Rows:
         (1 - pl.col("intervals") / pl.col("windows")).round(4).alias("without_interval"),
         _percent("half_width").alias("half_width_percent"),
         _percent("oracle_half_width").alias("oracle_half_width_percent"),
-        (pl.col("half_width") / pl.col("oracle_half_width")).round(2).alias("width_to_oracle"),
+        pl.col("width_to_oracle").round(2),
     ).to_dicts()
 
 
@@ -165,6 +168,33 @@ def power_table(rows: Rows, by: Sequence[str]) -> Rows:
         (pl.col("representative") / pl.col("windows")).round(4).alias("passed"),
         (pl.col("inconclusive") / pl.col("windows")).round(4).alias("undecided"),
     ).to_dicts()
+
+
+def methods_table(rows: Rows) -> Rows:
+    """All methods side by side, each figure pooled over every world.
+
+    ``false_at_1``: flagged at the ratio 1. ``false_at_edge``: flagged at the margin itself, which for a plain
+    rank test, that has no margin, is no mistake of its own. ``passed_beyond``, ``flagged_beyond`` and
+    ``undecided_beyond``: said of lognormal worlds whose true ratio is 1.5 or 2, whole or in the tail.
+    """
+    one = {row["method"]: row for row in false_claims(rows, ("ratio",)) if row["ratio"] == 1}
+    at_edge = false_claims([row for row in rows if row["at_edge"]], ())
+    edge = {row["method"]: row for row in at_edge}
+    beyond = power_table([row for row in rows if row["ratio"] >= _FAR], ())
+    return [
+        {
+            "method": row["method"],
+            "false_at_1": one[row["method"]]["false_claims"],
+            "false_at_1_se": one[row["method"]]["false_claims_se"],
+            "false_at_edge": edge[row["method"]]["false_claims"],
+            "false_at_edge_se": edge[row["method"]]["false_claims_se"],
+            "flagged_beyond": row["flagged"],
+            "flagged_beyond_se": row["flagged_se"],
+            "passed_beyond": row["passed"],
+            "undecided_beyond": row["undecided"],
+        }
+        for row in beyond
+    ]
 
 
 def verdict_targets(rows: Rows, method: str) -> Rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from math import exp, log
@@ -193,6 +194,14 @@ def _draw(rng: np.random.Generator, world: World, load: Floats) -> Draw:
         hit = rng.random(n) < chance
         minutes, seconds, weights = minutes[hit], seconds[hit], 1 / chance[hit]
     return Draw(minutes, seconds, weights, histograms(minutes, seconds, weights))
+
+
+def sample_quantiles(draw: Draw, quantiles: Sequence[float]) -> Floats:
+    """Weighted sample quantiles in seconds of the requests themselves, shape (len(quantiles),)."""
+    order = np.argsort(draw.seconds)
+    reached = np.cumsum(draw.weights[order])
+    positions = np.searchsorted(reached, np.asarray(quantiles) * reached[-1])
+    return np.asarray(draw.seconds[order][np.minimum(positions, len(order) - 1)])
 
 
 def histograms(minutes: NDArray[np.int64], seconds: Floats, weights: Floats) -> Clusters | None:

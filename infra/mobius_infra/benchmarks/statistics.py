@@ -21,6 +21,7 @@ from mobius_infra.benchmarks._statistics_tables import (
     coverage_targets,
     false_claims,
     false_passes,
+    methods_table,
     power_table,
     real_targets,
     verdict_targets,
@@ -30,8 +31,8 @@ from mobius_pipeline.options import progress
 __all__ = ["run"]
 
 SEED: Final = 20260301
-_REPEATS: Final = {"coverage": 120, "claims": 24}
-_QUICK: Final = {"coverage": 10, "claims": 2}
+_REPEATS: Final = {"coverage": 120, "claims": 40}
+_QUICK: Final = {"coverage": 10, "claims": 3}
 
 Rows = list[dict[str, Any]]
 T = TypeVar("T")
@@ -96,8 +97,10 @@ def _tables(coverage: Rows, claims: Rows) -> dict[str, Any]:
             "by_window": coverage_table(plain, ("minutes", "phi", *end)),
             "by_requests": coverage_table(plain, ("requests", "phi", *end)),
             "by_shape": coverage_table(plain, ("shape", "phi", *end)),
+            "by_window_and_requests": coverage_table(plain, ("minutes", "requests", "phi", *end)),
             "by_sampling": coverage_table(sampled, ("sampling", "together", "phi", *end)),
         },
+        "methods": methods_table(claims),
         "false_claims": false_claims(claims, ("phi", "minutes", "shift", "ratio")),
         "false_claims_by_requests": false_claims(claims, ("requests", "shift", "ratio")),
         "false_passes": false_passes(claims, ("phi", "minutes", "shift", "ratio")),
