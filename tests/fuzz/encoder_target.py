@@ -216,7 +216,7 @@ def check(data: bytes) -> bool:
         assert names == {"service.name", "cloud.region"}
         assert removed >= lost
         scope = span.instrumentation_scope
-        assert match[1].name == ("" if scope is None else _sent(scope.name))
+        assert match[1].name == ("" if scope is None else _sent(clean_text(scope.name)))
     return True
 
 
