@@ -210,6 +210,10 @@ def test_locust_runs_it_and_parity_finds_it_alike(
     )
     assert_by_chance(counts, mix)
     import_synthetic(production.zone, [results], region="eu-west-1", environment="production")
+    imported = production.client.query(
+        "SELECT DISTINCT toString(method), toString(route) FROM synthetic_results"
+    ).result_rows
+    assert {tuple(row) for row in imported} == {(method, route) for method, route, _ in TRAFFIC}
     runs = load_runs(
         production.client, WINDOW.start, END + timedelta(hours=1), test="production-mix"
     )

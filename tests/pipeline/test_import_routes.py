@@ -37,6 +37,8 @@ SHOP = [
         ("GET", "/catalog/new", "/catalog/new", "shop"),
         ("", "POST /checkout", "/checkout", "shop"),
         ("GET", "https://h/files/a/b/c.txt", "/files/{path:path}", "shop"),
+        ("GET", "/files/{name}", "/files/{path:path}", "shop"),
+        ("", "GET /files/:name", "/files/{path:path}", "shop"),
         ("GET", "/levels/7", "/levels/{sku}", "stock"),
         ("grpc", "pay.Payment/Charge", "pay.Payment/Charge", "pay"),
     ],

@@ -84,9 +84,12 @@ class RouteMatcher:
         self._templates = sorted(set(templates), key=lambda t: (t.service, t.method, t.route))
         self._rules = rules
         self._by_form: dict[tuple[str, str], list[Template]] = {}
+        self._by_loose_form: dict[tuple[str, str], list[Template]] = {}
         for template in self._templates:
             key = (template.method.upper(), _form(template.route))
             self._by_form.setdefault(key, []).append(template)
+            if _loose(key[1]) != key[1]:
+                self._by_loose_form.setdefault((key[0], _loose(key[1])), []).append(template)
         self._patterns = [
             (t, _pattern(t.route)) for t in self._templates if t.route.startswith("/")
         ]
@@ -122,11 +125,20 @@ class RouteMatcher:
         return Match(method, rule.route, service)
 
     def _of_form(self, method: str, text: str) -> list[Template]:
-        """Templates that equal ``text`` once brackets are alike; of any method where the tool names none."""
-        if method:
-            return self._by_form.get((method, _form(text)), [])
-        form = _form(text)
-        return [t for (_, known), each in self._by_form.items() if known == form for t in each]
+        """Templates that equal ``text`` once brackets are alike; of any method where the tool names none.
+
+        A tool's ``{name}`` means production's ``{name:path}`` too where no template has a plain parameter there:
+        tools' names don't have converters.
+        """
+        for forms, form in ((self._by_form, _form(text)), (self._by_loose_form, _form(text))):
+            found = (
+                forms.get((method, form), [])
+                if method
+                else [t for (_, known), each in forms.items() if known == form for t in each]
+            )
+            if found:
+                return found
+        return []
 
     def _fitting(self, method: str, path: str) -> list[Template]:
         """Templates whose pattern fits ``path``: those with the fewest parameters, as routers choose."""
@@ -207,6 +219,11 @@ def _form(text: str) -> str:
         return text
     form = _PARAMETER.sub(lambda m: "{*}" if "path" in (m["ak"], m["dk"]) else "{}", text)
     return form.rstrip("/") or "/"
+
+
+def _loose(form: str) -> str:
+    """The form of a template as a tool writes it that knows no parameters of several segments."""
+    return form.replace("{*}", "{}")
 
 
 def _pattern(route: str) -> re.Pattern[str]:
