@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
-from mobius_analysis.clusters import ewc_count, lag_one, long_run_variance, strongest_correlation
+from mobius_analysis.clusters import margin_of_sum
 from mobius_analysis.intervals import CONFIDENCE, Bounds
 from mobius_analysis.request_sample import of_endpoint
 from mobius_analysis.rollup import Only, Window, query
@@ -160,13 +159,10 @@ def _side(rows: pl.DataFrame) -> _Side:
 def _mean(weights: NDArray[np.float64], sums: NDArray[np.float64]) -> Bounds:
     """Mean of a request, with its interval; without one where there are fewer than 4 minutes."""
     whole = float(weights.sum())
-    mean, T = float(sums.sum()) / whole, len(weights)
-    if T < _LEAST_MINUTES:
+    mean = float(sums.sum()) / whole
+    if len(weights) < _LEAST_MINUTES:
         return Bounds(mean)
-    z = sums - mean * weights
-    rho = min(max(lag_one(z), 0.0), strongest_correlation(T))
-    se = float(np.sqrt(long_run_variance(z, rho))) / whole
-    margin = float(stdtrit(ewc_count(T), (1 + CONFIDENCE) / 2)) * se
+    margin = margin_of_sum(sums - mean * weights, CONFIDENCE) / whole
     return Bounds(mean, max(0.0, mean - margin), mean + margin)
 
 

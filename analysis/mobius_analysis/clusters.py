@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dct
+from scipy.special import stdtrit
 
 from mobius_analysis.histogram import level_index, midpoint, quantile
 
@@ -26,6 +27,8 @@ __all__ = [
     "lag_one",
     "long_run_variance",
     "long_run_variances",
+    "margin_of_sum",
+    "own_correlation",
     "strongest_correlation",
 ]
 
@@ -187,6 +190,17 @@ def strongest_correlation(T: int) -> float:
     windows by tens: coverage hardly gains (docs/statistics.md), width doubles.
     """
     return max(0.0, 1 - 2 / float(np.sqrt(T)))
+
+
+def own_correlation(z: NDArray[np.float64]) -> float:
+    """Correlation of neighbouring minutes by which ``z`` (T >= 1) is prewhitened: not negative, and bounded."""
+    return min(max(lag_one(z), 0.0), strongest_correlation(len(z)))
+
+
+def margin_of_sum(z: NDArray[np.float64], confidence: float) -> float:
+    """Half the interval of the sum of ``z`` over its T >= 2 minutes, with Student's t for its terms."""
+    variance = long_run_variance(z, own_correlation(z))
+    return float(stdtrit(ewc_count(len(z)), (1 + confidence) / 2) * np.sqrt(variance))
 
 
 def drift_bound(T: int) -> float:

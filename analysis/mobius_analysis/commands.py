@@ -24,7 +24,7 @@ from mobius_pipeline.options import (
     SinceOption,
     UntilOption,
     ZoneOption,
-    parse_time,
+    parse_stretch,
     print_json,
     progress,
 )
@@ -81,8 +81,7 @@ def correlate(
     from mobius_analysis.tables import print_results
 
     now = datetime.now(UTC)
-    begin = parse_time(since, now, field="--since")
-    end = now if until is None else parse_time(until, now, field="--until")
+    begin, end = parse_stretch(since, until, now)
     length = None if window is None else parse_length(window, "--window")
     _check(begin, end, length)
     way = parse_match(match)

@@ -14,9 +14,8 @@ from scipy.special import ndtr, ndtri, stdtrit
 
 from mobius_analysis.clusters import (
     ewc_count,
-    lag_one,
     long_run_variance,
-    strongest_correlation,
+    own_correlation,
 )
 from mobius_analysis.intervals import CONFIDENCE, EQUIVALENCE_CONFIDENCE, Bounds
 from mobius_analysis.ratio import MARGIN
@@ -216,8 +215,7 @@ def _design_effect(side: Failures) -> float | None:
     if not 0 < share < 1:
         return None
     z = side.failed - share * side.weights
-    rho = min(max(lag_one(z), 0.0), strongest_correlation(T))
-    variance = long_run_variance(z, rho) / total**2
+    variance = long_run_variance(z, own_correlation(z)) / total**2
     t = float(stdtrit(ewc_count(T), (1 + CONFIDENCE) / 2)) / _NORMAL
     return max(1.0, t * t * variance * side.effective / (share * (1 - share)))
 

@@ -18,7 +18,7 @@ from mobius_pipeline.options import (
     SinceOption,
     UntilOption,
     ZoneOption,
-    parse_time,
+    parse_stretch,
     print_json,
 )
 
@@ -98,8 +98,7 @@ def explain(
     from mobius_pipeline.store import Purpose, connect
 
     now = datetime.now(UTC)
-    begin = parse_time(since, now, field="--since")
-    end = now if until is None else parse_time(until, now, field="--until")
+    begin, end = parse_stretch(since, until, now)
     if end - begin < timedelta(minutes=1):
         raise UsageError(
             "the time from --since to --until is shorter than a minute", field="--since"

@@ -18,9 +18,10 @@ from mobius_pipeline.options import (
     SinceOption,
     UntilOption,
     ZoneOption,
-    parse_time,
+    parse_stretch,
     print_json,
     progress,
+    write_text,
 )
 
 if TYPE_CHECKING:
@@ -112,10 +113,10 @@ def gate(
     from mobius_analysis.gate_reports import markdown as markdown_of
 
     now = datetime.now(UTC)
-    end = now if until is None else parse_time(until, now, field="--until")
+    begin, end = parse_stretch(since, until, now)
     _check(files, run, test, release, region)
     ask = Ask(
-        since=parse_time(since, now, field="--since"),
+        since=begin,
         until=end,
         run=run or "",
         test=test or "",
@@ -140,9 +141,9 @@ def gate(
     with progress("Pairing runs") as advance:
         result = run_gate(pick_zones(zones, zone), ask, now=now, save=save, advance=advance)
     if junit is not None:
-        _write(junit, junit_of(result), "--junit")
+        write_text(junit, junit_of(result), field="--junit")
     if markdown is not None:
-        _write(markdown, markdown_of(result), "--markdown")
+        write_text(markdown, markdown_of(result), field="--markdown")
     if json:
         print_json(document(result))
     else:
@@ -210,12 +211,3 @@ def _import(
         environment=environment,
     )
     return result.run
-
-
-def _write(file: Path, text: str, field: str) -> None:
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(
-            f"cannot be written ({error.strerror})", file=str(file), field=field
-        ) from error

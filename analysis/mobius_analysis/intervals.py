@@ -20,7 +20,7 @@ from mobius_analysis.clusters import (
     ewc_count,
     lag_one,
     long_run_variance,
-    strongest_correlation,
+    own_correlation,
 )
 from mobius_analysis.histogram import HALF_BUCKET
 
@@ -149,7 +149,7 @@ def estimate(clusters: Clusters, q: float) -> Estimate:
     value = clusters.quantile(q)
     z = clusters.deviations(q)
     # 1.
-    rho = min(max(lag_one(z), 0.0), strongest_correlation(T))
+    rho = own_correlation(z)
     variance = long_run_variance(z, rho) if T >= LEAST_MINUTES else None
     outer = _levels(clusters, q, CONFIDENCE, variance)
     inner = _levels(clusters, q, EQUIVALENCE_CONFIDENCE, variance)

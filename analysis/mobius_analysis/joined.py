@@ -17,12 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from mobius_analysis.clusters import (
-    ewc_count,
-    lag_one,
-    long_run_variance,
-    strongest_correlation,
-)
+from mobius_analysis.clusters import margin_of_sum
 from mobius_analysis.intervals import CONFIDENCE, Bounds, order_statistic_levels
 from mobius_analysis.rollup import CELL
 
@@ -213,9 +208,7 @@ def _margin(minutes: NDArray[np.int64], residuals: NDArray[np.float64]) -> float
     T = len(sums)
     if T < _LEAST_MINUTES:
         return independent
-    rho = min(max(lag_one(sums), 0.0), strongest_correlation(T))
-    variance = long_run_variance(sums, rho)
-    clustered = float(stdtrit(ewc_count(T), (1 + CONFIDENCE) / 2) * np.sqrt(variance))
+    clustered = margin_of_sum(sums, CONFIDENCE)
     return max(independent, clustered) if T < _FEW_MINUTES else clustered
 
 

@@ -16,7 +16,7 @@ from mobius_pipeline.options import (
     UntilOption,
     ZoneOption,
     format_time,
-    parse_time,
+    parse_stretch,
     print_json,
 )
 
@@ -64,8 +64,7 @@ def join(
     from mobius_analysis.joined_tables import print_joined
 
     now = datetime.now(UTC)
-    begin = parse_time(since, now, field="--since")
-    end = now if until is None else parse_time(until, now, field="--until")
+    begin, end = parse_stretch(since, until, now)
     if (refuse or allow) and (run is None or (refuse and allow)):
         raise UsageError("goes with --run, and not with the other", field="--refuse or --allow")
     tolerance = _slack(slack)

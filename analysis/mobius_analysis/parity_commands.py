@@ -18,9 +18,10 @@ from mobius_pipeline.options import (
     UntilOption,
     ZoneOption,
     format_time,
-    parse_time,
+    parse_stretch,
     print_json,
     progress,
+    write_text,
 )
 
 if TYPE_CHECKING:
@@ -82,8 +83,7 @@ def parity(
     from mobius_analysis.rollup import Window
 
     now = datetime.now(UTC)
-    end = now if until is None else parse_time(until, now, field="--until")
-    window = Window.of(parse_time(since, now, field="--since"), end)
+    window = Window.of(*parse_stretch(since, until, now))
     if window.end <= window.start:
         raise UsageError(
             "the time from --since to --until is shorter than a minute", field="--since"
@@ -241,12 +241,7 @@ def _write(mix: Mix, test: str | None, files: dict[str, Path | None]) -> list[st
         if file is None:
             continue
         text = k6_script(mix, test=name) if tool == "k6" else locustfile(mix, test=name)
-        try:
-            file.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise UsageError(
-                f"cannot be written ({error.strerror})", file=str(file), field=f"--write-{tool}"
-            ) from error
+        write_text(file, text, field=f"--write-{tool}")
         written.append(str(file))
     return written
 

@@ -6,6 +6,7 @@ import json
 from typing import Final
 
 from mobius_analysis.scenario_mix import Mix
+from mobius_analysis.scenario_template import common_values, filled
 
 __all__ = ["k6_script"]
 
@@ -136,28 +137,12 @@ export function request({ run }) {
 
 def k6_script(mix: Mix, *, test: str) -> str:
     """Write the k6 script of a mix; ``test`` is the name its results will bear."""
-    parameters = sorted({name for one in mix.endpoints for name in one.parameters})
     values = {
-        "SERVICE": _text(mix.service),
-        "REGION": _text(mix.region),
-        "SINCE": f"{mix.window.start:%Y-%m-%d %H:%M}",
-        "UNTIL": f"{mix.window.end:%Y-%m-%d %H:%M} UTC",
-        "RATE": f"{mix.rate:.3g}",
-        "REQUESTS": f"{mix.requests:,}",
-        "TEST": json.dumps(test),
+        **common_values(mix, test),
         "ENDPOINTS": "\n".join(
             f"  [{json.dumps(one.method)}, {json.dumps(one.route)}, {one.rate:.6g}],"
             for one in mix.endpoints
         ),
         "HOURS": json.dumps(mix.hours),
-        "PARAMETERS": ", ".join(f'{json.dumps(name)}: ["1"]' for name in parameters),
     }
-    made = _TEMPLATE
-    for name, value in values.items():
-        made = made.replace(f"@{name}@", value)
-    return made
-
-
-def _text(name: str) -> str:
-    """A name for the file's own description."""
-    return "".join(c if c.isalnum() or c in " ._-" else "_" for c in name)
+    return filled(_TEMPLATE, values)

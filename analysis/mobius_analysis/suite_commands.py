@@ -15,7 +15,7 @@ from mobius_pipeline.options import (
     SinceOption,
     UntilOption,
     ZoneOption,
-    parse_time,
+    parse_stretch,
     print_json,
     progress,
 )
@@ -63,8 +63,7 @@ def suite(
     from mobius_pipeline.store import Purpose, connect
 
     now = datetime.now(UTC)
-    begin = parse_time(since, now, field="--since")
-    end = now if until is None else parse_time(until, now, field="--until")
+    begin, end = parse_stretch(since, until, now)
     _check(begin, end)
     zones = pick_zones(load_config(config), zone)
     loaded = []

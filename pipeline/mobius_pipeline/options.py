@@ -25,9 +25,11 @@ __all__ = [
     "UntilOption",
     "ZoneOption",
     "format_time",
+    "parse_stretch",
     "parse_time",
     "print_json",
     "progress",
+    "write_text",
 ]
 
 ConfigOption = Annotated[
@@ -97,11 +99,39 @@ def parse_time(text: str, now: datetime, *, field: str | None = None) -> datetim
         ) from error
 
 
+def parse_stretch(since: str, until: str | None, now: datetime) -> tuple[datetime, datetime]:
+    """Read ``--since`` and ``--until``; the stretch ends ``now`` where the latter is left out.
+
+    Raises
+    ------
+    UsageError
+        One of them is no time; names the option.
+    """
+    begin = parse_time(since, now, field="--since")
+    return begin, now if until is None else parse_time(until, now, field="--until")
+
+
 def format_time(moment: datetime) -> str:
     """Write a moment as ISO 8601 in UTC, with Z, to the millisecond where it has a fraction."""
     value = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     digits = "milliseconds" if value.microsecond else "seconds"
     return value.isoformat(timespec=digits).replace("+00:00", "Z")
+
+
+def write_text(file: Path, text: str, *, field: str) -> None:
+    """Write a file that option ``field`` names.
+
+    Raises
+    ------
+    UsageError
+        It cannot be written; names file and option.
+    """
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"cannot be written ({error.strerror})", file=str(file), field=field
+        ) from error
 
 
 def print_json(document: Any) -> None:
