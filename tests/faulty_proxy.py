@@ -61,7 +61,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         body = self._read()
-        failure = self.server.plan(self.path.encode() + b"\n" + body[:400])
+        failure = self.server.plan(self.path.encode() + b"\n" + body[:40_000])
         if failure == "reset before":
             return self._reset()
         if failure == "hung":

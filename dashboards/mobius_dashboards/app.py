@@ -12,13 +12,14 @@ import streamlit as st
 from mobius_dashboards import state as states
 from mobius_dashboards import strings
 from mobius_dashboards.configuration import configuration
-from mobius_dashboards.markup import esc, notice
+from mobius_dashboards.markup import esc, notice, with_code
 from mobius_dashboards.pages import endpoint, overview, trace
+from mobius_dashboards.session import forget_another
 from mobius_dashboards.sidebar import sidebar
 from mobius_dashboards.style import css
 from mobius_dashboards.theme import palette
 from mobius_dashboards.view import View
-from mobius_dashboards.viewer import current_viewer
+from mobius_dashboards.viewer import local_viewer
 from mobius_pipeline.errors import MobiusError
 
 _PAGES: Final[dict[str, Callable[[View], None]]] = {
@@ -40,12 +41,17 @@ def main() -> None:
     colours = palette(st.context.theme.type)
     st.html(css(colours))
     try:
-        zones = configuration()
-        viewer = current_viewer(zones)
+        settings = configuration()
+        zones = settings.zones
+        viewer = local_viewer(settings.policy)
+        forget_another(viewer)
         window = state.window(now)
         sidebar(viewer, zones, state, window, now)
         for problem in problems:
             st.html(notice(problem, kind="warn"))
+        if not viewer.zones:
+            st.html(notice("You see no zone.", with_code(strings.no_zone(viewer.name))))
+            return
         scope = states.scope(state, zones, viewer)
         _PAGES[state.page](View(viewer, zones, state, window, scope, colours, now))
     except MobiusError as error:

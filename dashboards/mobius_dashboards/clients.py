@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Final
 
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
 
-from mobius_dashboards.const import Level
 from mobius_dashboards.viewer import Viewer, require
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.errors import DependencyError, TerminalError
+from mobius_pipeline.residency.sight import Level
 from mobius_pipeline.store import Purpose, connect
 
 if TYPE_CHECKING:

@@ -31,20 +31,28 @@ def dashboard(
         str | None,
         typer.Option(
             "--viewer",
-            help="Name of the local user who looks; MOBIUS_VIEWER_ZONES and MOBIUS_VIEWER_LEVEL narrow "
-            "what that user sees.",
+            help="Name of the local user who looks, with the groups of [viewers] in zones.toml; "
+            "MOBIUS_VIEWER_ZONES and MOBIUS_VIEWER_LEVEL narrow what that user sees.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
     """Serve the dashboard on 127.0.0.1 until Ctrl-C."""
-    from mobius_dashboards.viewer import current_viewer
+    from mobius_dashboards.viewer import local_viewer
+    from mobius_pipeline.residency.contradictions import load_policy
 
     environment = dict(os.environ)
     if viewer is not None:
         environment["MOBIUS_VIEWER"] = viewer
     file = find_zones_file(config).resolve()
-    current_viewer(load_config(file), environment)  # a wrong policy is reported here, not on a page
+    # A wrong map or policy is reported here, not on a page.
+    load_config(file)
+    looks = local_viewer(load_policy(file), environment)
+    if not looks.zones:
+        typer.echo(
+            f"note: {looks.name} sees no zone; why: `mobius-rum residency explain --viewer {looks.name}`",
+            err=True,
+        )
     environment["MOBIUS_CONFIG"] = str(file)
     _refuse_busy(port)
     command = streamlit_command(port)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, Literal
+from typing import Final
 
 __all__ = [
     "CACHE_SECONDS",
@@ -16,11 +16,8 @@ __all__ = [
     "SOURCE_WORDS",
     "UNTRUE",
     "VERDICTS",
-    "Level",
     "VerdictWord",
 ]
-
-Level = Literal["aggregates", "spans"]
 
 PAGES: Final = ("overview", "endpoint", "trace")
 PRESETS: Final = {"1h": "1 h", "6h": "6 h", "24h": "24 h", "7d": "7 d"}

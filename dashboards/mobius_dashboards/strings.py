@@ -18,6 +18,7 @@ __all__ = [
     "failure",
     "headline",
     "no_requests",
+    "no_zone",
     "rank",
     "remedy",
     "stretch",
@@ -212,4 +213,12 @@ def no_requests(what: str, zones: Sequence[str]) -> str:
     return (
         f"No {what} in zone {named} in this window. Choose a longer window on the left; or, if the zone is new, "
         "fill it: `mobius-rum up` starts the demo, `mobius-rum import spans FILE --region REGION` brings your own."
+    )
+
+
+def no_zone(viewer: str) -> str:
+    """Say why a viewer finds every page empty. The text has `code` in backticks."""
+    return (
+        f"None of {viewer}'s groups in `zones.toml` names a zone. Whoever runs this dashboard sees the reason with "
+        f"`mobius-rum residency explain --viewer NAME`, and the groups under `[viewers]` or in your login."
     )

@@ -1,22 +1,27 @@
-"""Who looks, and what they may see: a small, frozen policy that every page and every client asks.
+"""Who looks, and what they may see: a small, frozen answer that every page and every client asks.
 
-Locally the viewer is a named local user: ``MOBIUS_VIEWER`` (default ``local``) with all zones and the level
-``spans``, narrowed by ``MOBIUS_VIEWER_ZONES`` (``eu,us``) and ``MOBIUS_VIEWER_LEVEL`` (``aggregates`` or
-``spans``). The environment belongs to whoever starts the dashboard; nothing in a URL can widen it.
+What a viewer sees is what :func:`mobius_pipeline.residency.sight.see` makes of ``zones.toml`` for their name and
+groups, as ``mobius-rum residency explain`` prints it. ``MOBIUS_VIEWER_ZONES`` (``eu,us``) and ``MOBIUS_VIEWER_LEVEL``
+(``aggregates``) take away from it and never add; nothing in a URL does either.
+
+Locally the viewer is a named local user: ``MOBIUS_VIEWER`` (default ``local``), with the groups of ``[viewers]``. The
+environment belongs to whoever starts the dashboard.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import cast, get_args
+from typing import get_args
 
-from mobius_dashboards.const import Level
-from mobius_instrumentation.zones import Zones
 from mobius_pipeline.errors import MobiusError, UsageError
+from mobius_pipeline.residency.policy import Policy
+from mobius_pipeline.residency.sight import Level, see
 
-__all__ = ["ForbiddenError", "Viewer", "current_viewer", "require"]
+__all__ = ["ForbiddenError", "Viewer", "local_viewer", "require", "viewer_of"]
+
+_LONGEST_NAME = 64
 
 
 class ForbiddenError(MobiusError):
@@ -34,24 +39,33 @@ class ForbiddenError(MobiusError):
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """A person, the zones they see, and how deep: ``aggregates``, or also single ``spans``."""
+    """A person, and for each zone that they see how deep: ``aggregates``, or also single ``spans``."""
 
     name: str
-    zones: tuple[str, ...]
-    level: Level
+    levels: tuple[tuple[str, Level], ...]
+
+    @property
+    def zones(self) -> tuple[str, ...]:
+        """The zones that they see at all, in the order of the file."""
+        return tuple(zone for zone, _ in self.levels)
 
     @property
     def policy(self) -> tuple[str, ...]:
         """What a cached result depends on: two viewers of one policy may share it, others never."""
-        return (self.level, *self.zones)
+        return tuple(f"{level} of {zone}" for zone, level in self.levels)
+
+    @property
+    def sight(self) -> str:
+        """What they see, in words."""
+        return " and ".join(self.policy) or "no zone"
 
     def sees(self, zone: str, level: Level = "aggregates") -> bool:
         """Whether the policy covers ``level`` of ``zone``."""
-        return zone in self.zones and (level == "aggregates" or self.level == "spans")
+        return dict(self.levels).get(zone) in ("spans", level)
 
 
-def current_viewer(zones: Zones, environment: Mapping[str, str] | None = None) -> Viewer:
-    """Return the local viewer of this process.
+def local_viewer(policy: Policy, environment: Mapping[str, str] | None = None) -> Viewer:
+    """Return the local user whom the environment names.
 
     Raises
     ------
@@ -59,23 +73,43 @@ def current_viewer(zones: Zones, environment: Mapping[str, str] | None = None) -
         The environment names a zone or level that does not exist. It fails closed: no page is shown.
     """
     values = os.environ if environment is None else environment
-    level = values.get("MOBIUS_VIEWER_LEVEL", "spans")
+    return viewer_of(policy, values.get("MOBIUS_VIEWER", "").strip() or "local", (), values)
+
+
+def viewer_of(
+    policy: Policy, name: str, groups: Iterable[str], environment: Mapping[str, str]
+) -> Viewer:
+    """Return what ``name`` with ``groups`` sees by the policy, narrowed by the environment.
+
+    Raises
+    ------
+    UsageError
+        The environment names a zone or level that does not exist.
+    """
+    narrowed = _zones(policy, environment)
+    level = environment.get("MOBIUS_VIEWER_LEVEL", "spans")
     if level not in get_args(Level):
         raise UsageError(f"is {level!r}, must be aggregates or spans", field="MOBIUS_VIEWER_LEVEL")
-    named = values.get("MOBIUS_VIEWER_ZONES")
-    wanted = (
-        tuple(zones.zones)
-        if named is None
-        else tuple(n.strip() for n in named.split(",") if n.strip())
+    # The hub is a place too, of a level; it has no page, and its store is nobody's zone.
+    levels: tuple[tuple[str, Level], ...] = tuple(
+        (place.place, "aggregates" if level == "aggregates" else place.level)
+        for place in see(policy, name, groups).places
+        if place.level is not None and place.place in narrowed
     )
+    return Viewer(name[:_LONGEST_NAME], levels)
+
+
+def _zones(policy: Policy, environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the zones that the environment leaves: all of them where it says nothing."""
+    named = environment.get("MOBIUS_VIEWER_ZONES")
+    if named is None:
+        return tuple(policy.zones)
+    wanted = tuple(name.strip() for name in named.split(",") if name.strip())
     for name in wanted:
-        if name not in zones.zones:
-            raise UsageError(f"no zone {name!r} in {zones.file}", field="MOBIUS_VIEWER_ZONES")
-    return Viewer(
-        name=values.get("MOBIUS_VIEWER", "").strip()[:64] or "local",
-        zones=tuple(name for name in zones.zones if name in wanted),
-        level=cast("Level", level),
-    )
+        if name not in policy.zones:
+            known = ", ".join(policy.zones)
+            raise UsageError(f"no zone {name!r}; known: {known}", field="MOBIUS_VIEWER_ZONES")
+    return wanted
 
 
 def require(viewer: Viewer, zone: str, level: Level = "aggregates") -> None:

@@ -14,6 +14,7 @@ from mobius_dashboards.commands import dashboard, register, streamlit_command
 from mobius_dashboards.serve import PRELOADED
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.errors import UsageError
+from mobius_pipeline.residency.policy import PolicyError
 
 ZONE = Zone("eu", ("eu-west-1",), ("127.0.0.1:9",), "http://127.0.0.1:9", "rum_eu")
 
@@ -55,6 +56,15 @@ def test_a_wrong_policy_is_refused_before_anything_is_served(
     monkeypatch.setenv("MOBIUS_VIEWER_ZONES", "mars")
     with pytest.raises(UsageError, match="mars"):
         dashboard(config=zones_file_factory(ZONE))
+
+
+def test_a_policy_that_contradicts_itself_is_not_served(
+    zones_file_factory: Callable[..., Path],
+) -> None:
+    file = zones_file_factory(ZONE)
+    file.write_text(file.read_text() + '[groups.sre]\nspans = ["mars"]\n', encoding="utf-8")
+    with pytest.raises(PolicyError, match=r"groups\.sre\.spans: no zone 'mars'"):
+        dashboard(config=file)
 
 
 def test_what_is_loaded_ahead_exists() -> None:

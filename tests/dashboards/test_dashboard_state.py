@@ -83,7 +83,7 @@ def test_a_window_is_whole_minutes() -> None:
 
 
 def test_a_view_reads_only_the_zones_of_its_viewer() -> None:
-    viewer = Viewer("ana", ("eu",), "spans")
+    viewer = Viewer("ana", (("eu", "spans"),))
     assert [zone.name for zone in scope(State(), ZONES, viewer)] == ["eu"]
     assert [zone.name for zone in scope(State(region="eu-west-1"), ZONES, viewer)] == ["eu"]
     for state in (State(zone="us"), State(region="us-east-1"), State(zone="nowhere")):

@@ -306,7 +306,7 @@ def _example(view: View, zone: Zone, found: Exemplar | None) -> str:
 def _runs(view: View, zone: Zone, subject: Subject) -> None:
     try:
         found = queries.runs(view, zone, subject)
-        generated = queries.generated(view, zone, subject)
+        generated = view.viewer.sees(zone.name, "spans") and queries.generated(view, zone, subject)
     except MobiusError as error:
         st.html(markup.notice(strings.failure(error), esc(error), kind="error"))
         return

@@ -237,7 +237,7 @@ def _health(view: View) -> None:
     st.html(markup.table(head, rows, label="State of the data, zone by zone"))
     hidden = [zone.name for zone in view.zones if not view.viewer.sees(zone.name)]
     text = (
-        f"You see {view.viewer.level} of {', '.join(view.viewer.zones) or 'no zone'}. "
+        f"You see {view.viewer.sight}. "
         + (f"Hidden from you: {', '.join(hidden)}. " if hidden else "No zone is hidden from you. ")
         + "Each zone's numbers come from that zone's own store; spans never leave it."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import streamlit as st
@@ -31,8 +32,7 @@ def show(view: View) -> None:
     ForbiddenError
         The viewer may not see single spans of a zone that the link means.
     """
-    for zone in view.scope:
-        require(view.viewer, zone.name, "spans")
+    view = replace(view, scope=_scope(view))
     _crumbs(view)
     if not view.state.trace:
         text = "Open an endpoint and follow one of its examples, or add `trace=` with 32 hexadecimal digits to the address."
@@ -52,6 +52,17 @@ def show(view: View) -> None:
     shown = Waterfall(fall.rows[:_MOST_ROWS], fall.start_ns, fall.end_ns, fall.repeated)
     st.html(waterfall_html(shown, view.colours))
     _notes(fall, len(spans))
+
+
+def _scope(view: View) -> tuple[Zone, ...]:
+    """Return the zones to look in: what the link names has to be the viewer's, else those with single spans."""
+    if not (view.state.zone or view.state.region):
+        found = tuple(zone for zone in view.scope if view.viewer.sees(zone.name, "spans"))
+        if found:
+            return found
+    for zone in view.scope:
+        require(view.viewer, zone.name, "spans")
+    return view.scope
 
 
 def _crumbs(view: View) -> None:

@@ -108,8 +108,8 @@ SELECT count() FROM (
 
 
 def generated(view: View, zone: Zone, subject: Subject) -> bool:
-    """Whether the window's last day holds generated history of the demo."""
-    require(view.viewer, zone.name)
+    """Whether the window's last day holds generated history of the demo; raw spans alone say so."""
+    require(view.viewer, zone.name, "spans")
     since = max(view.window.since, view.window.until - _EXAMPLES_WITHIN[-1])
     return _generated(
         view.viewer.policy, zone, since, view.window.until, subject.service, view.viewer
@@ -126,5 +126,5 @@ def _generated(
     _viewer: Viewer,
 ) -> bool:
     edges = {"since": since, "until": until, "service": service}
-    with client_for(_viewer, zone) as client:
+    with client_for(_viewer, zone, "spans") as client:
         return bool(one(client, _GENERATED, edges))

@@ -86,9 +86,6 @@ def explain(
         typer.echo(f"group {name!r} is not in {file}: it gives nothing")
     for place in found.places:
         _print_place(place)
-    typer.echo(
-        "note: the dashboard does not read [groups] yet; it goes by MOBIUS_VIEWER_ZONES and MOBIUS_VIEWER_LEVEL"
-    )
 
 
 def sql(
