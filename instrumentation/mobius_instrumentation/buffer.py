@@ -56,11 +56,16 @@ class Batch:
     first: int
 
 
+def _size(span: EncodedSpan) -> int:
+    return len(span.field) + _SPAN_OVERHEAD_BYTES
+
+
 class SpanBuffer:
     """See the module's text. ``clock`` is monotonic, in seconds."""
 
     def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
         self.limits = limits
+        self._message_bytes = limits.batch_bytes  # less, once the broker took no such message
         self._lock = threading.Lock()
         self.changed = threading.Condition(self._lock)
         self._clock = clock
@@ -79,6 +84,8 @@ class SpanBuffer:
         self._again: deque[Batch] = deque()
         self._flush_until = 0
         self.closing = False
+        self.one_by_one = False
+        """Whether a message leaves only once no other waits for an acknowledgement."""
         self.full_reason: DropReason = "queue_full"
 
     @property
@@ -97,7 +104,7 @@ class SpanBuffer:
 
         ``removed`` is how many of its attributes the allow-list removed.
         """
-        size = len(span.field) + _SPAN_OVERHEAD_BYTES
+        size = _size(span)
         with self._lock:  # the condition's own, entered without its wrapper
             self._accepted += 1
             self._removed += removed
@@ -141,11 +148,12 @@ class SpanBuffer:
         deadline = self._clock() + timeout
         with self.changed:
             while True:
-                if self._again:
+                # More than were in flight may be due again where one was split.
+                if self._again and self._flying() < self._most():
                     return self._again.popleft()
                 now = self._clock()
                 wait = deadline - now
-                if self._queue and len(self._outstanding) < self.limits.in_flight:
+                if self._queue and len(self._outstanding) < self._most():
                     due = self._since + self.limits.delay_seconds - now
                     if due <= 0 or self._hurried():
                         return self._cut(now)
@@ -212,7 +220,7 @@ class SpanBuffer:
         return (
             self.closing
             or len(self._queue) >= self.limits.batch_spans
-            or self._queued_bytes >= self.limits.batch_bytes
+            or self._queued_bytes >= self._message_bytes
             or self._taken < self._flush_until
         )
 
@@ -220,8 +228,8 @@ class SpanBuffer:
         spans: list[EncodedSpan] = []
         size = 0
         while self._queue and len(spans) < self.limits.batch_spans:
-            step = len(self._queue[0].field) + _SPAN_OVERHEAD_BYTES
-            if size + step > self.limits.batch_bytes:
+            step = _size(self._queue[0])
+            if spans and size + step > self._message_bytes:
                 break
             spans.append(self._queue.popleft())
             size += step
@@ -243,6 +251,25 @@ class SpanBuffer:
         with self.changed:
             if self._settle(batch):
                 self._dropped[reason] += len(batch.spans)
+
+    def split(self, batch: Batch) -> bool:
+        """Have a message that the broker finds too big sent again as two, and make none of its size any more.
+
+        False for a message of one span, which cannot be split and stays outstanding.
+        """
+        half = len(batch.spans) // 2
+        if not half:
+            return False
+        with self.changed:
+            if batch in self._outstanding:
+                self._outstanding.discard(batch)
+                for begin, spans in ((0, batch.spans[:half]), (half, batch.spans[half:])):
+                    part = Batch(spans, sum(map(_size, spans)), batch.first + begin)
+                    self._outstanding.add(part)
+                    self._again.append(part)
+                self._message_bytes = min(self._message_bytes, batch.size // 2)
+                self.changed.notify_all()
+        return True
 
     def put_back(self, batch: Batch) -> None:
         """Have an unacknowledged message sent again, before anything newer."""
@@ -297,7 +324,13 @@ class SpanBuffer:
     def in_flight(self) -> int:
         """Messages that were taken and wait for an acknowledgement."""
         with self.changed:
-            return len(self._outstanding) - len(self._again)
+            return self._flying()
+
+    def _most(self) -> int:
+        return 1 if self.one_by_one else self.limits.in_flight
+
+    def _flying(self) -> int:
+        return len(self._outstanding) - len(self._again)
 
     def abandon(self, reason: DropReason) -> None:
         """Count everything that is pending as dropped."""

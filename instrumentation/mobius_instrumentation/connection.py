@@ -13,7 +13,7 @@ from kafka import KafkaProducer
 
 from mobius_instrumentation.kafka_probe import knock
 
-__all__ = ["REFUSALS", "THREAD_NAME", "KafkaConnection"]
+__all__ = ["REFUSALS", "THREAD_NAME", "TOO_BIG", "KafkaConnection"]
 
 _log: Final = logging.getLogger("mobius_instrumentation")
 
@@ -29,6 +29,12 @@ REFUSALS: Final = (
 )
 """Errors that say that the broker will never take this message; all others are worth another try."""
 
+TOO_BIG: Final = (
+    kafka.errors.MessageSizeTooLargeError,
+    kafka.errors.RecordListTooLargeError,
+)
+"""Those of :data:`REFUSALS` that a smaller message does not meet."""
+
 _HEADERS: Final = [("content-type", b"application/x-protobuf")]
 _SETTINGS: Final[dict[str, Any]] = {
     # A span counts as sent when no single broker can lose it; a retry does not store it twice.
@@ -42,6 +48,8 @@ _SETTINGS: Final[dict[str, Any]] = {
     "max_in_flight_requests_per_connection": 5,
     # A message is a batch already: waiting for more would only delay it.
     "linger_ms": 0,
+    # Nor are several put into one record batch: that is what a topic's max.message.bytes bounds.
+    "batch_size": 0,
     "max_request_size": 1_048_576,
     # Topics are made with the zone, by whoever runs it, never by a service's typing error.
     "allow_auto_create_topics": False,

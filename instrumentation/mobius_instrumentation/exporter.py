@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from mobius_instrumentation.allowlist import AttributePolicy
 from mobius_instrumentation.buffer import Batch, Limits, SpanBuffer
-from mobius_instrumentation.connection import REFUSALS, THREAD_NAME, KafkaConnection
+from mobius_instrumentation.connection import REFUSALS, THREAD_NAME, TOO_BIG, KafkaConnection
 from mobius_instrumentation.drop_log import DropLog
 from mobius_instrumentation.kafka_probe import cause_of, reason_of
 from mobius_instrumentation.stats import ExportStats, StatsFile
@@ -121,6 +121,7 @@ class KafkaSpanExporter(SpanExporter):
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._failures = 0
+        self._proven = 0  # bytes of the largest message that the broker took
         self._failed_at = 0.0
         self._problem = ""
         self._give_up_at: float | None = None
@@ -322,22 +323,31 @@ class KafkaSpanExporter(SpanExporter):
             self._pause()
             return
         try:
-            producer, future = self._connection.send(build_request(batch.spans))
+            payload = build_request(batch.spans)
+            if len(payload) > self._proven:
+                # Were it refused, what else is in flight would fail with it though the broker may have it.
+                buffer.one_by_one = True
+                if buffer.in_flight() > 1:
+                    buffer.put_back(batch)
+                    return
+            producer, future = self._connection.send(payload)
         except REFUSALS as error:
             self._problem = _describe(error)
-            buffer.drop(batch, "refused")
+            self._refused(batch, error)
         except Exception as error:  # noqa: BLE001  # the client raises many kinds; none may end the thread
             self._problem = _describe(error)
             if self._spooling is None or not self._spooling.store(batch):
                 buffer.put_back(batch)
             self._pause()
         else:
-            future.add_callback(self._acknowledged, batch)
+            future.add_callback(self._acknowledged, batch, len(payload))
             future.add_errback(self._failed, batch, producer)
 
-    def _acknowledged(self, batch: Batch, _record: object) -> None:
+    def _acknowledged(self, batch: Batch, size: int, _record: object) -> None:
         self._failures = 0
         self._problem = ""
+        self._proven = max(self._proven, size)
+        self._buffer.one_by_one = False
         self._buffer.sent(batch)
 
     def _failed(self, batch: Batch, producer: Any, error: BaseException) -> None:
@@ -347,9 +357,14 @@ class KafkaSpanExporter(SpanExporter):
         # it, is not to blame, and gets another try with a new client.
         first = self._connection.report_failure(producer)
         if first and isinstance(error, REFUSALS):
-            self._buffer.drop(batch, "refused")
+            self._refused(batch, error)
         else:
             self._buffer.put_back(batch)
+
+    def _refused(self, batch: Batch, error: BaseException) -> None:
+        """Send what is too big in two parts, as often as it takes; give up what no broker of this kind takes."""
+        if not (isinstance(error, TOO_BIG) and self._buffer.split(batch)):
+            self._buffer.drop(batch, "refused")
 
     def _pause(self) -> None:
         """Back off, doubling, with jitter so that services do not return all at once."""

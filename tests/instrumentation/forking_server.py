@@ -1,4 +1,4 @@
-"""A server as gunicorn with --preload is one: loads and uses the application, forks workers, each serves by uvicorn."""
+"""A server that traces before it forks: loads and uses the application, forks workers, each serves by uvicorn."""
 
 from __future__ import annotations
 

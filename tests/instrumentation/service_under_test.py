@@ -12,7 +12,8 @@ from mobius_instrumentation import instrument
 
 app = FastAPI()
 if os.environ.get("MOBIUS_CONFIG"):
-    instrument(app, schedule_delay_ms=60_000)
+    # An argument beats the environment: messages leave at the end, unless a test wants them sooner.
+    instrument(app, schedule_delay_ms=int(os.environ.get("DELAY_MS", "60000")))
 
 
 @app.get("/orders/{order_id}")

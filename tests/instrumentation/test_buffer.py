@@ -31,11 +31,12 @@ class BufferMachine(RuleBasedStateMachine):
         super().__init__()
         self.buffer = SpanBuffer(LIMITS, lambda: 0.0)
         self.next = 0
+        self.message_bytes = LIMITS.batch_bytes
         self.refused: set[int] = set()
         self.sizes: dict[int, int] = {}
         self.waiting: list[int] = []
         self.flying: list[Batch] = []
-        self.returned: list[Batch] = []
+        self.returned: list[list[int]] = []
         self.sent: set[int] = set()
         self.dropped: set[int] = set()
 
@@ -54,12 +55,14 @@ class BufferMachine(RuleBasedStateMachine):
         if batch is None:
             return
         if self.returned:
-            assert batch is self.returned.pop(0), "a message is sent again before anything newer"
+            assert ids(batch) == self.returned.pop(0), (
+                "a message is sent again before anything newer"
+            )
         else:
             assert ids(batch) == self.waiting[: len(batch.spans)], "spans leave in order"
             del self.waiting[: len(batch.spans)]
             assert 0 < len(batch.spans) <= LIMITS.batch_spans
-            assert batch.size <= LIMITS.batch_bytes
+            assert batch.size <= self.message_bytes or len(batch.spans) == 1
         self.flying.append(batch)
 
     @rule(data=st.data(), end=st.sampled_from(["sent", "drop", "back"]))
@@ -77,13 +80,30 @@ class BufferMachine(RuleBasedStateMachine):
         else:
             self.buffer.put_back(batch)
             self.buffer.put_back(batch)
-            self.returned.append(batch)
+            self.returned.append(ids(batch))
+
+    @rule(data=st.data())
+    def split(self, data: st.DataObject) -> None:
+        if not self.flying:
+            return
+        number = data.draw(st.integers(0, len(self.flying) - 1))
+        batch = self.flying[number]
+        if len(batch.spans) == 1:
+            assert not self.buffer.split(batch)
+            return
+        del self.flying[number]
+        assert self.buffer.split(batch)
+        assert self.buffer.split(batch)  # a refusal that comes twice changes nothing
+        half = len(batch.spans) // 2
+        self.returned += [ids(batch)[:half], ids(batch)[half:]]
+        self.message_bytes = min(self.message_bytes, batch.size // 2)
 
     @rule()
     def abandon(self) -> None:
-        late = [*self.flying, *self.returned]
+        late = [*self.flying]
         for batch in late:
             self.dropped.update(ids(batch))
+        self.dropped.update(number for part in self.returned for number in part)
         self.dropped.update(self.waiting)
         self.waiting, self.flying, self.returned = [], [], []
         self.buffer.abandon("shutdown")
@@ -93,7 +113,7 @@ class BufferMachine(RuleBasedStateMachine):
     @invariant()
     def the_account_is_exact(self) -> None:
         account = self.buffer.account()
-        pending = len(self.waiting) + sum(len(b.spans) for b in [*self.flying, *self.returned])
+        pending = len(self.waiting) + len(self.held())
         assert account.accepted == self.next
         assert account.sent == len(self.sent)
         assert account.dropped_total == len(self.refused) + len(self.dropped)
@@ -103,12 +123,15 @@ class BufferMachine(RuleBasedStateMachine):
     @invariant()
     def the_bounds_hold(self) -> None:
         assert self.buffer._pending <= LIMITS.queue_spans
-        held = [number for b in [*self.flying, *self.returned] for number in ids(b)]
+        held = self.held()
         queued = sum(self.sizes[number] for number in self.waiting)
         assert self.buffer._queued_bytes == queued
         assert self.buffer._bytes == queued + sum(self.sizes[number] for number in held)
         assert self.buffer._bytes <= LIMITS.queue_bytes
-        assert len(self.buffer._outstanding) <= LIMITS.in_flight
+        assert self.buffer.in_flight() <= LIMITS.in_flight
+
+    def held(self) -> list[int]:
+        return [n for batch in [*map(ids, self.flying), *self.returned] for n in batch]
 
 
 TestBuffer = BufferMachine.TestCase

@@ -23,6 +23,19 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.kafka, pytest.mark.system]
 
+GUNICORN = (
+    *(
+        "-m",
+        "gunicorn",
+        "--preload",
+        "--workers",
+        "3",
+        "--worker-class",
+        "uvicorn_worker.UvicornWorker",
+    ),
+    *("--bind", "127.0.0.1:0", "--chdir", str(HERE), "service_under_test:app"),
+)
+
 Serve = Callable[..., Server]
 
 
@@ -58,7 +71,7 @@ def accounts(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(file.read_text()) for file in folder.glob("stats-*.json")]
 
 
-@pytest.mark.parametrize("model", ["workers", "preload"])
+@pytest.mark.parametrize("model", ["workers", "gunicorn", "preload"])
 def test_several_processes_lose_nothing_and_share_no_id(
     *,
     broker: str,
@@ -71,6 +84,7 @@ def test_several_processes_lose_nothing_and_share_no_id(
 ) -> None:
     argv = {
         "workers": (*UVICORN, "service_under_test:app", "--workers", "4"),
+        "gunicorn": GUNICORN,
         "preload": (str(HERE / "forking_server.py"), "3"),
     }[model]
     server = serve(*argv, variables=variables_of(broker, zone_name, tmp_path))
