@@ -1,10 +1,11 @@
-"""The OpenTelemetry Collector of `infra/benchmarks/`: built once with its own builder, and kept in the user's cache."""
+"""OpenTelemetry Collectors, of `infra/benchmarks/` if none is named: built once with their own builder, and kept in the user's cache."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -17,7 +18,7 @@ from mobius_pipeline.errors import DependencyError
 __all__ = ["CollectorMissingError", "build", "definition_folder"]
 
 _BUILDER: Final = "go.opentelemetry.io/collector/cmd/builder@v0.161.0"
-_PROGRAM: Final = "otelcol-bench"
+_NAME: Final = re.compile(rb"^  name: ([\w-]+)$", re.MULTILINE)
 
 
 class CollectorMissingError(DependencyError):
@@ -39,7 +40,7 @@ def definition_folder() -> Path:
     return packed if packed.is_dir() else package.parents[1] / "benchmarks"
 
 
-def build(*, seconds: float = 1800.0) -> Path:
+def build(manifest_file: Path | None = None, *, seconds: float = 1800.0) -> Path:
     """Return the Collector's program; the first time it is built, which takes minutes.
 
     Raises
@@ -47,10 +48,13 @@ def build(*, seconds: float = 1800.0) -> Path:
     CollectorMissingError
         There is no Go, or the build fails or takes longer than ``seconds``.
     """
-    manifest = (definition_folder() / "manifest.yaml").read_bytes()
+    manifest = (manifest_file or definition_folder() / "manifest.yaml").read_bytes()
+    named = _NAME.search(manifest)
+    if named is None:
+        raise CollectorMissingError("its manifest has no dist.name")
     digest = hashlib.sha256(manifest + _BUILDER.encode()).hexdigest()[:12]
     folder = cache_folder() / f"collector-{digest}"
-    program = folder / _PROGRAM
+    program = folder / named[1].decode()
     if program.is_file():
         return program
     if shutil.which("go") is None:
@@ -59,11 +63,12 @@ def build(*, seconds: float = 1800.0) -> Path:
     with (folder.parent / "collector.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not program.is_file():
-            _build(manifest, folder, seconds)
+            _build(manifest, program, seconds)
     return program
 
 
-def _build(manifest: bytes, folder: Path, seconds: float) -> None:
+def _build(manifest: bytes, program: Path, seconds: float) -> None:
+    folder = program.parent
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", dir=folder.parent) as beside:
         work = Path(beside)
         (work / "manifest.yaml").write_bytes(manifest)
@@ -79,7 +84,7 @@ def _build(manifest: bytes, folder: Path, seconds: float) -> None:
             )
         except subprocess.TimeoutExpired as error:
             raise CollectorMissingError(f"it was not built after {seconds:.0f} s") from error
-        if done.returncode or not (work / "build" / _PROGRAM).is_file():
+        if done.returncode or not (work / "build" / program.name).is_file():
             last = (done.stderr.strip().splitlines() or ["no output"])[-1]
             raise CollectorMissingError(f"its builder failed: {last[:300]}")
         (work / "build").rename(folder)
