@@ -146,8 +146,8 @@ def _patterns(traces: Traces | None) -> list[dict[str, Any]]:
     components = matrix_of([one.parts for side in sides.values() for one in side])
     return [
         {
-            "precision": round(pattern.precision, 4),
-            "recall": round(pattern.recall, 4),
+            "precision": pattern.precision.document(),
+            "recall": pattern.recall.document(),
             "ranges": [
                 {
                     "component": one.component,

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mobius_analysis.intervals import wilson
+from mobius_analysis.intervals import Bounds, wilson
 
 __all__ = ["Pattern", "Range", "find_patterns", "matrix_of", "slower_than"]
 
@@ -51,22 +51,17 @@ class Pattern:
     ----------
     precision, recall
         Of the requests that match, how many are slow; of the slow ones that no better pattern has, how
-        many match. Both of the third of the requests in which the pattern was not searched.
+        many match. Both of the third of the requests in which the pattern was not searched, with 95 % intervals
+        (Wilson).
     """
 
     ranges: tuple[Range, ...]
-    precision: float
-    recall: float
+    precision: Bounds
+    recall: Bounds
 
     def matches(self, components: Mapping[str, NDArray[np.float64]]) -> NDArray[np.bool_]:
         """Which requests match; components map to one time a request."""
-        size = len(next(iter(components.values())))
-        found = np.ones(size, bool)
-        for one in self.ranges:
-            found &= (components[one.component] >= one.low) & (
-                components[one.component] <= one.high
-            )
-        return found
+        return _matching(self.ranges, components)
 
     def document(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -75,8 +70,8 @@ class Pattern:
                 {"component": one.component, "low": one.low, "high": one.high}
                 for one in self.ranges
             ],
-            "precision": round(self.precision, 4),
-            "recall": round(self.recall, 4),
+            "precision": self.precision.document(),
+            "recall": self.recall.document(),
         }
 
 
@@ -135,6 +130,15 @@ def find_patterns(
     return tuple(found)
 
 
+def _matching(
+    ranges: Sequence[Range], components: Mapping[str, NDArray[np.float64]]
+) -> NDArray[np.bool_]:
+    found = np.ones(len(next(iter(components.values()))), bool)
+    for one in ranges:
+        found &= (components[one.component] >= one.low) & (components[one.component] <= one.high)
+    return found
+
+
 def _measured(
     ranges: tuple[Range, ...],
     components: Mapping[str, NDArray[np.float64]],
@@ -142,12 +146,14 @@ def _measured(
     other: NDArray[np.bool_],
 ) -> Pattern | None:
     """Measure a pattern on requests in which it was not searched; None where it does not hold there."""
-    matched = Pattern(ranges, 0.0, 0.0).matches(components) & other
+    matched = _matching(ranges, components) & other
     hits, size, wanted = int(slow[matched].sum()), int(matched.sum()), int(slow[other].sum())
-    share = wilson(hits, size)
-    if share is None or share.value < _LEAST_PRECISION or (share.low or 0.0) <= 0.5:
+    precision, recall = wilson(hits, size), wilson(hits, wanted)
+    if precision is None or recall is None:
         return None
-    return Pattern(ranges, share.value, hits / max(1, wanted))
+    if precision.value < _LEAST_PRECISION or (precision.low or 0.0) <= 0.5:
+        return None
+    return Pattern(ranges, precision, recall)
 
 
 def _best(

@@ -42,7 +42,7 @@ def test_two_causes_are_two_patterns() -> None:
     true = causes <= 1
     assert (union & true).sum() / union.sum() > 0.95
     assert (union & true).sum() / true.sum() > 0.95
-    assert all(pattern.precision > 0.9 for pattern in patterns)
+    assert all(pattern.precision.value > 0.9 for pattern in patterns)
 
 
 def test_a_conjunction_is_found_where_one_range_does_not_do() -> None:
@@ -53,8 +53,8 @@ def test_a_conjunction_is_found_where_one_range_does_not_do() -> None:
     slow = (a > 7) & (b > 7)
     pattern, *_ = find_patterns({"a": a, "b": b, "c": rng.uniform(0, 10, n)}, slow)
     assert {one.component for one in pattern.ranges} == {"a", "b"}
-    assert pattern.precision > 0.9
-    assert pattern.recall > 0.9
+    assert pattern.precision.value > 0.9
+    assert pattern.recall.value > 0.9
 
 
 def test_equal_sides_have_no_pattern() -> None:

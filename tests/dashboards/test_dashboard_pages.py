@@ -18,6 +18,7 @@ from mobius_analysis.cells import load_cells
 from mobius_analysis.endpoint_detail import load_detail
 from mobius_analysis.rollup import Only, Window
 from mobius_dashboards import formatters, markup
+from mobius_dashboards.pages.comparison import pattern_rows
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.migrate import migrate
 from mobius_pipeline.options import format_time
@@ -156,6 +157,9 @@ def test_the_endpoint_page_shows_what_explain_says_with_its_numbers(shop: Shop) 
         assert markup.esc(found["text"]) in html
         for one in found["ranked"][:6]:
             assert markup.exact(one["share"], formatters.percent_interval(one["share"])) in html
+    assert document["explanations"]["patterns"]
+    for row in pattern_rows(document["explanations"]["patterns"]):
+        assert all(cell in html for cell in row)
 
 
 def test_production_matched_to_the_tests_hours_is_said(shop: Shop) -> None:

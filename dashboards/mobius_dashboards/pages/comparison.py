@@ -111,6 +111,7 @@ def _explanations(view: View, zone: Zone, document: Document) -> None:
             if rows:
                 head = [("Candidate", ""), ("Share of the gap", "nowrap"), ("Effect", "num")]
                 st.html(markup.table(head, rows, css="mr-dense", label=f"Explanations of {name}"))
+    _patterns(found["patterns"])
     _segments(document["segments"])
 
 
@@ -132,6 +133,44 @@ def explanation_rows(ranked: Sequence[Document]) -> list[list[str]]:
             ]
         )
     return rows
+
+
+def _patterns(patterns: Sequence[Document]) -> None:
+    if not patterns:
+        return
+    section(
+        "What the slow requests have in common",
+        "Users' requests that are slower than nearly all of the tests', in a sample of traces: which of their parts "
+        "took how long. Measured on requests in which the pattern was not searched.",
+    )
+    head = [
+        ("These parts took", ""),
+        ("Of such requests are slow", "num"),
+        ("Of the slow are such", "num"),
+    ]
+    st.html(
+        markup.table(
+            head, pattern_rows(patterns), css="mr-dense", label="Patterns of slow requests"
+        )
+    )
+
+
+def pattern_rows(patterns: Sequence[Document]) -> list[list[str]]:
+    """Return the table of patterns, each a conjunction of ranges of the times of components."""
+    return [
+        [
+            " and ".join(
+                f"<b>{esc(one['component'])}</b> {esc(formatters.duration_ms(one['low_ms']))} to "
+                f"{esc(formatters.duration_ms(one['high_ms']))}"
+                for one in pattern["ranges"]
+            ),
+            *(
+                markup.exact(pattern[key], formatters.percent_interval(pattern[key]))
+                for key in ("precision", "recall")
+            ),
+        ]
+        for pattern in patterns
+    ]
 
 
 def _candidate(one: Document) -> str:
