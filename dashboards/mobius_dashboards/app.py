@@ -12,6 +12,7 @@ import streamlit as st
 from mobius_dashboards import state as states
 from mobius_dashboards import strings
 from mobius_dashboards.configuration import configuration
+from mobius_dashboards.login import current_viewer
 from mobius_dashboards.markup import esc, notice, with_code
 from mobius_dashboards.pages import endpoint, overview, trace
 from mobius_dashboards.session import forget_another
@@ -19,7 +20,6 @@ from mobius_dashboards.sidebar import sidebar
 from mobius_dashboards.style import css
 from mobius_dashboards.theme import palette
 from mobius_dashboards.view import View
-from mobius_dashboards.viewer import local_viewer
 from mobius_pipeline.errors import MobiusError
 
 _PAGES: Final[dict[str, Callable[[View], None]]] = {
@@ -41,10 +41,11 @@ def main() -> None:
     colours = palette(st.context.theme.type)
     st.html(css(colours))
     try:
-        settings = configuration()
-        zones = settings.zones
-        viewer = local_viewer(settings.policy)
+        viewer = current_viewer(now)
+        if viewer is None:
+            return
         forget_another(viewer)
+        zones = configuration().zones
         window = state.window(now)
         sidebar(viewer, zones, state, window, now)
         for problem in problems:

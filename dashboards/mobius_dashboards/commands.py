@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -37,27 +38,46 @@ def dashboard(
         ),
     ] = None,
 ) -> None:
-    """Serve the dashboard on 127.0.0.1 until Ctrl-C."""
-    from mobius_dashboards.viewer import local_viewer
-    from mobius_pipeline.residency.contradictions import load_policy
-
+    """Serve the dashboard on 127.0.0.1 until Ctrl-C; with MOBIUS_OIDC_* set, to people who log in."""
     environment = dict(os.environ)
     if viewer is not None:
         environment["MOBIUS_VIEWER"] = viewer
     file = find_zones_file(config).resolve()
-    # A wrong map or policy is reported here, not on a page.
-    load_config(file)
-    looks = local_viewer(load_policy(file), environment)
-    if not looks.zones:
-        typer.echo(
-            f"note: {looks.name} sees no zone; why: `mobius-rum residency explain --viewer {looks.name}`",
-            err=True,
-        )
+    _check_settings(file, environment)
     environment["MOBIUS_CONFIG"] = str(file)
     _refuse_busy(port)
     command = streamlit_command(port)
     # Replaced, not wrapped: signals and the exit code of Streamlit are those of this command.
     os.execve(command[0], command, environment)  # noqa: S606 - fixed program and arguments, no shell
+
+
+def _check_settings(file: Path, environment: Mapping[str, str]) -> None:
+    """Report a wrong map, policy or login here, not on a page.
+
+    Raises
+    ------
+    UsageError
+        One of them is; names file and key, or the variable.
+    """
+    from mobius_dashboards.oidc_options import oidc_options, oidc_secrets
+    from mobius_dashboards.viewer import local_viewer, login_viewer
+    from mobius_pipeline.residency.contradictions import load_policy
+
+    load_config(file)
+    policy = load_policy(file)
+    if oidc_options(environment) is None:
+        viewer = local_viewer(policy, environment)
+        if not viewer.zones:
+            why = f"`mobius-rum residency explain --viewer {viewer.name}`"
+            typer.echo(f"note: {viewer.name} sees no zone; why: {why}", err=True)
+        return
+    oidc_secrets(environment)
+    login_viewer(policy, "", (), environment)
+    if environment.get("MOBIUS_VIEWER"):
+        raise UsageError(
+            "names a local user, but MOBIUS_OIDC_ISSUER lets people log in: take one of the two away",
+            field="MOBIUS_VIEWER (--viewer)",
+        )
 
 
 def streamlit_command(port: int) -> list[str]:

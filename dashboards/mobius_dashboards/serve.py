@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import Final
 
 from streamlit.web.cli import main
+
+from mobius_dashboards.login_secrets import secrets_file
+from mobius_dashboards.oidc_options import oidc_options
 
 __all__ = ["PRELOADED"]
 
@@ -23,6 +27,8 @@ PRELOADED: Final = (
 )
 
 if __name__ == "__main__":
+    if oidc_options(os.environ) is not None:
+        sys.argv.append(f"--secrets.files={secrets_file(os.environ)}")
     for name in PRELOADED:
         import_module(name)
     sys.exit(main(prog_name="streamlit"))

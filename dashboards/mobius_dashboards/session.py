@@ -8,7 +8,7 @@ import streamlit as st
 
 from mobius_dashboards.viewer import Viewer
 
-__all__ = ["forget_another"]
+__all__ = ["forget_another", "forget_everything"]
 
 _OWNER: Final = "viewer"
 
@@ -17,5 +17,10 @@ def forget_another(viewer: Viewer) -> None:
     """Throw away what the session holds where somebody else left it, or the same person with another policy."""
     owner = (viewer.name, *viewer.policy)
     if st.session_state.get(_OWNER, owner) != owner:
-        st.session_state.clear()
+        forget_everything()
     st.session_state[_OWNER] = owner
+
+
+def forget_everything() -> None:
+    """Throw away what the session holds."""
+    st.session_state.clear()

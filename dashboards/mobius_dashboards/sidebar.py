@@ -11,6 +11,7 @@ import streamlit as st
 
 from mobius_dashboards import formatters, queries
 from mobius_dashboards.const import MATCHES, MAX_WINDOW, PRESETS
+from mobius_dashboards.login import login_configured
 from mobius_dashboards.markup import anchor, esc
 from mobius_dashboards.state import State, Window, link, to_params
 from mobius_dashboards.viewer import Viewer
@@ -49,6 +50,8 @@ def sidebar(viewer: Viewer, zones: Zones, state: State, window: Window, now: dat
             width="stretch",
             help="Reads the stores again; without it, a page shows them at most 20 s late.",
         )
+        if login_configured():
+            st.button("Log out", on_click=st.logout, width="stretch")
         st.html(f'<p class="mr-viewer">Read at {esc(formatters.instant(now))}</p>')
 
 

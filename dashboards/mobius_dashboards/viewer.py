@@ -4,8 +4,9 @@ What a viewer sees is what :func:`mobius_pipeline.residency.sight.see` makes of 
 groups, as ``mobius-rum residency explain`` prints it. ``MOBIUS_VIEWER_ZONES`` (``eu,us``) and ``MOBIUS_VIEWER_LEVEL``
 (``aggregates``) take away from it and never add; nothing in a URL does either.
 
-Locally the viewer is a named local user: ``MOBIUS_VIEWER`` (default ``local``), with the groups of ``[viewers]``. The
-environment belongs to whoever starts the dashboard.
+Who looks is who has logged in (:mod:`mobius_dashboards.login`). Where no login is configured it is a named local user,
+``MOBIUS_VIEWER`` (default ``local``), with the groups of ``[viewers]``; the environment belongs to whoever starts the
+dashboard.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from mobius_pipeline.errors import MobiusError, UsageError
 from mobius_pipeline.residency.policy import Policy
 from mobius_pipeline.residency.sight import Level, see
 
-__all__ = ["ForbiddenError", "Viewer", "local_viewer", "require", "viewer_of"]
+__all__ = ["ForbiddenError", "Viewer", "local_viewer", "login_viewer", "require"]
 
 _LONGEST_NAME = 64
 
@@ -73,19 +74,35 @@ def local_viewer(policy: Policy, environment: Mapping[str, str] | None = None) -
         The environment names a zone or level that does not exist. It fails closed: no page is shown.
     """
     values = os.environ if environment is None else environment
-    return viewer_of(policy, values.get("MOBIUS_VIEWER", "").strip() or "local", (), values)
+    name = values.get("MOBIUS_VIEWER", "").strip() or "local"
+    return _viewer(policy, name, policy.viewers.get(name, ()), values)
 
 
-def viewer_of(
+def login_viewer(
     policy: Policy, name: str, groups: Iterable[str], environment: Mapping[str, str]
 ) -> Viewer:
-    """Return what ``name`` with ``groups`` sees by the policy, narrowed by the environment.
+    """Return what the groups of somebody who has logged in let them see.
+
+    Their name gives nothing: it could be chosen to be a local user's of ``[viewers]``.
 
     Raises
     ------
     UsageError
-        The environment names a zone or level that does not exist.
+        The file has no groups, which means that whoever is there sees everything: not people who log in. Or the
+        environment names a zone or level that does not exist.
     """
+    if not policy.groups:
+        raise UsageError(
+            "people log in, but zones.toml declares no groups: say who sees which zone",
+            field="groups",
+        )
+    return _viewer(policy, name, groups, environment)
+
+
+def _viewer(
+    policy: Policy, name: str, groups: Iterable[str], environment: Mapping[str, str]
+) -> Viewer:
+    """Return what ``groups`` give by the policy, narrowed by the environment."""
     narrowed = _zones(policy, environment)
     level = environment.get("MOBIUS_VIEWER_LEVEL", "spans")
     if level not in get_args(Level):
@@ -93,7 +110,7 @@ def viewer_of(
     # The hub is a place too, of a level; it has no page, and its store is nobody's zone.
     levels: tuple[tuple[str, Level], ...] = tuple(
         (place.place, "aggregates" if level == "aggregates" else place.level)
-        for place in see(policy, name, groups).places
+        for place in see(policy, "", groups).places
         if place.level is not None and place.place in narrowed
     )
     return Viewer(name[:_LONGEST_NAME], levels)

@@ -23,6 +23,7 @@ __all__ = [
     "one_of",
     "prefix",
     "read_credentials_file",
+    "read_table",
     "read_variables",
     "true_or_false",
     "variables_table",
@@ -101,7 +102,19 @@ def read_variables(
     VariableError
         One cannot be read, or begins like the family's and is not in the table.
     """
-    begin = prefix(zone, family)
+    return read_table(prefix(zone, family), table, values)
+
+
+def read_table(
+    begin: str, table: Sequence[ZoneVariable], values: Mapping[str, str]
+) -> dict[str, Any]:
+    """Values of the variables that ``begin`` stands before, by their names in the table; as :func:`read_variables`.
+
+    Raises
+    ------
+    VariableError
+        One cannot be read, or begins so and is not in the table.
+    """
     known = {variable.name: variable for variable in table}
     for name in sorted(values):
         rest = name.removeprefix(begin)

@@ -67,6 +67,24 @@ def test_a_policy_that_contradicts_itself_is_not_served(
         dashboard(config=file)
 
 
+def test_where_people_log_in_nobody_is_a_local_user(
+    zones_file_factory: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = zones_file_factory(ZONE)
+    monkeypatch.setenv("MOBIUS_OIDC_ISSUER", "https://login.example")
+    with pytest.raises(UsageError, match="MOBIUS_OIDC_CLIENT_ID"):
+        dashboard(config=file)
+    monkeypatch.setenv("MOBIUS_OIDC_CLIENT_ID", "rum")
+    with pytest.raises(UsageError, match="MOBIUS_OIDC_CLIENT_SECRET"):
+        dashboard(config=file)
+    monkeypatch.setenv("MOBIUS_OIDC_CLIENT_SECRET", "secret")
+    with pytest.raises(UsageError, match="declares no groups"):
+        dashboard(config=file)
+    file.write_text(file.read_text() + '[groups.sre]\nspans = ["eu"]\n', encoding="utf-8")
+    with pytest.raises(UsageError, match="names a local user"):
+        dashboard(config=file, viewer="ana")
+
+
 def test_what_is_loaded_ahead_exists() -> None:
     assert [name for name in PRELOADED if find_spec(name) is None] == []
 

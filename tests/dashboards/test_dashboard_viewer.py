@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mobius_dashboards.clients import client_for
-from mobius_dashboards.viewer import ForbiddenError, Viewer, local_viewer, require, viewer_of
+from mobius_dashboards.viewer import ForbiddenError, Viewer, local_viewer, login_viewer, require
 from mobius_instrumentation.zones import Zone, parse_zones
 from mobius_pipeline.errors import DependencyError, UsageError
 from mobius_pipeline.residency.policy import Policy
@@ -61,7 +61,17 @@ def test_groups_give_a_level_for_each_zone() -> None:
     assert local_viewer(known, {"MOBIUS_VIEWER": "cy"}).levels == ()
     assert local_viewer(known, {"MOBIUS_VIEWER": "stranger"}).levels == ()
     assert local_viewer(known, {}).levels == ()
-    assert viewer_of(known, "stranger", ["board", "unknown"], {}).levels == (("eu", "aggregates"),)
+    assert login_viewer(known, "x", ["board", "unknown"], {}).levels == (("eu", "aggregates"),)
+
+
+def test_a_name_that_a_login_brings_gives_nothing() -> None:
+    known = policy(groups=GROUPS, viewers={"ana": ["sre-eu"]})
+    assert login_viewer(known, "ana", [], {}).levels == ()
+
+
+def test_people_who_log_in_see_nothing_by_a_file_without_groups() -> None:
+    with pytest.raises(UsageError, match="declares no groups"):
+        login_viewer(policy(), "ana", ["sre-eu"], {})
 
 
 @settings(max_examples=300)
@@ -74,11 +84,11 @@ def test_the_environment_only_takes_away(
     groups: list[str], zones: list[str] | None, level: str | None
 ) -> None:
     known = policy(groups=GROUPS)
-    whole = viewer_of(known, "ana", groups, {})
+    whole = login_viewer(known, "ana", groups, {})
     environment = {} if zones is None else {"MOBIUS_VIEWER_ZONES": ",".join(zones)}
     if level is not None:
         environment["MOBIUS_VIEWER_LEVEL"] = level
-    found = viewer_of(known, "ana", groups, environment)
+    found = login_viewer(known, "ana", groups, environment)
     for zone in ("eu", "us", "hub", ""):
         for depth in get_args(Level):
             kept = (zones is None or zone in zones) and (depth, level) != ("spans", "aggregates")

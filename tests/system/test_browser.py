@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,20 +14,19 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.options import format_time
 from mobius_pipeline.store import Purpose, connect
 from tests.conftest import ZoneFactory
+from tests.dashboard_server import PATIENCE_MS, free_port, open_browser, serve_dashboard, settle
 from tests.dashboards.sample_rows import fill
 
 pytestmark = [pytest.mark.system, pytest.mark.browser, pytest.mark.store]
 
 MINUTES = 60
-PATIENCE_MS = 90_000
 expect.set_options(timeout=PATIENCE_MS)
-SETTLED = ".stApp[data-test-script-state=notRunning]"
 
 
 @dataclass(frozen=True)
@@ -61,17 +54,8 @@ class Served:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    found = next((path for name in names if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip("NO CHROMIUM: the dashboard was not looked at in a browser")
-    arguments = ["--headless=new", "--disable-gpu", "--disable-background-networking"]
-    if os.geteuid() == 0:
-        arguments.append("--no-sandbox")  # Chromium refuses to sandbox as root
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=arguments)
+    with open_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -83,46 +67,9 @@ def served(zone_factory: ZoneFactory, zones_file_factory: Callable[..., Path]) -
     fill(client, zone.regions, since, MINUTES)
     client.close()
     config = zones_file_factory(zone)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MOBIUS_")}
-    process = subprocess.Popen(
-        [
-            sys.executable, "-m", "mobius_infra.cli", "dashboard",
-            "--port", str(port), "--config", str(config), "--viewer", "ana",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-    )  # fmt: skip
-    try:
-        _wait(f"http://127.0.0.1:{port}/_stcore/health", process)
+    with serve_dashboard(config, free_port(), "--viewer", "ana") as url:
         until = since + timedelta(minutes=MINUTES)
-        yield Served(
-            f"http://127.0.0.1:{port}", config, zone, format_time(since), format_time(until)
-        )
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
-def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "the dashboard ended"
-        try:
-            urllib.request.urlopen(url, timeout=2).close()
-        except (OSError, urllib.error.URLError):
-            time.sleep(0.1)
-        else:
-            return
-    raise AssertionError("the dashboard did not answer")
-
-
-def settle(page: Page) -> None:
-    """Wait until the page's script has ended."""
-    page.wait_for_selector(SETTLED, timeout=PATIENCE_MS)
+        yield Served(url, config, zone, format_time(since), format_time(until))
 
 
 def open_page(page: Page, address: str) -> None:
