@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -41,7 +42,8 @@ def current_viewer(now: datetime) -> Viewer | None:
     who = _logged_in(options, now)
     if who is None:
         return None
-    return login_viewer(configuration().policy, who.name, who.groups, os.environ)
+    viewer = login_viewer(configuration().policy, who.name, who.groups, os.environ)
+    return replace(viewer, subject=who.subject)
 
 
 def _logged_in(options: OidcOptions, now: datetime) -> Identity | None:

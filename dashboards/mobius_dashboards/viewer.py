@@ -40,10 +40,20 @@ class ForbiddenError(MobiusError):
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """A person, and for each zone that they see how deep: ``aggregates``, or also single ``spans``."""
+    """A person, and for each zone that they see how deep: ``aggregates``, or also single ``spans``.
+
+    Attributes
+    ----------
+    asked_why
+        Zones that ask for a reason before they show single requests.
+    subject
+        What the provider calls somebody who has logged in, which no other person ever is called; empty for a local user.
+    """
 
     name: str
     levels: tuple[tuple[str, Level], ...]
+    asked_why: tuple[str, ...] = ()
+    subject: str = ""
 
     @property
     def zones(self) -> tuple[str, ...]:
@@ -108,12 +118,15 @@ def _viewer(
     if level not in get_args(Level):
         raise UsageError(f"is {level!r}, must be aggregates or spans", field="MOBIUS_VIEWER_LEVEL")
     # The hub is a place too, of a level; it has no page, and its store is nobody's zone.
+    seen = [
+        place for place in see(policy, "", groups).places if place.level and place.place in narrowed
+    ]
     levels: tuple[tuple[str, Level], ...] = tuple(
-        (place.place, "aggregates" if level == "aggregates" else place.level)
-        for place in see(policy, "", groups).places
-        if place.level is not None and place.place in narrowed
+        (place.place, "aggregates" if level == "aggregates" or not place.level else place.level)
+        for place in seen
     )
-    return Viewer(name[:_LONGEST_NAME], levels)
+    asked = tuple(place.place for place in seen if place.reason_for_rows)
+    return Viewer(name[:_LONGEST_NAME], levels, asked)
 
 
 def _zones(policy: Policy, environment: Mapping[str, str]) -> tuple[str, ...]:

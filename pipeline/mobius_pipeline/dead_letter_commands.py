@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from base64 import b64encode
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mobius_pipeline.config import load_config, pick_zones
+from mobius_pipeline.config import find_zones_file, load_config, pick_zones
 from mobius_pipeline.errors import UsageError
 from mobius_pipeline.options import ConfigOption, JsonOption, ZoneOption, format_time, print_json
 
@@ -60,16 +62,28 @@ def list_letters(
 def show(
     *,
     name: Annotated[str, typer.Argument(metavar="ID", help="Identity, as `list` prints it.")],
+    reason: Annotated[
+        str,
+        typer.Option(
+            "--reason", help="Why you look, for the zone's audit log.", show_default=False
+        ),
+    ] = "",
     zone: ZoneOption = None,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show one dead letter with its bytes."""
+    """Show one dead letter with its bytes; the zone writes down who looked."""
     from mobius_pipeline.dead_letter_replay import find_letters, letter_value
+    from mobius_pipeline.residency.audit import RowRead, record_read
+    from mobius_pipeline.residency.contradictions import load_policy
 
-    for each in pick_zones(load_config(config), zone):
+    file = find_zones_file(config)
+    policy = load_policy(file)
+    for each in pick_zones(load_config(file), zone):
         for letter in find_letters(each):
             if letter.id == name:
+                read = RowRead(_reader(), "", "dead_letter", {"dead_letter": name}, reason)
+                record_read(each, read, reason_needed=policy.zones[each.name].reason_for_rows)
                 _show(each.name, letter, letter_value(each, letter), json=json)
                 return
     raise UsageError(f"no dead letter {name}")
@@ -109,6 +123,14 @@ def replay_letters(
             f"{len(result.interrupted):,} were interrupted (published or not: look for the header replay-of), "
             f"{len(result.missing):,} have no bytes in the dead-letter topic"
         )
+
+
+def _reader() -> str:
+    """Name of this process's user by the system, not by variables that anybody may set."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
 
 
 def _document(letter: Letter) -> dict[str, Any]:

@@ -41,6 +41,7 @@ class Purpose(Enum):
     INGEST = "ingest"
     ANALYSIS = "analysis"
     VIEW = "view"
+    AUDIT = "audit"
     MIGRATE = "migrate"
 
 
@@ -65,12 +66,15 @@ _SETTINGS: Final[dict[Purpose, dict[str, Any]]] = {
     Purpose.ANALYSIS: {"max_execution_time": 120},
     # A page's query must not write, nor occupy the store.
     Purpose.VIEW: {"readonly": 2, "max_execution_time": 20, "max_result_rows": 500_000},
+    # What is written down about a read has to be there before anything is read.
+    Purpose.AUDIT: {"async_insert": 0, "max_execution_time": 10},
     Purpose.MIGRATE: {},
 }
 _TIMEOUT_SECONDS: Final[dict[Purpose, int]] = {
     Purpose.INGEST: 30,
     Purpose.ANALYSIS: 130,
     Purpose.VIEW: 25,
+    Purpose.AUDIT: 15,
     Purpose.MIGRATE: 60,
 }
 # Connections over TLS by address, with what they were made from.

@@ -115,6 +115,13 @@ def test_commands(zone_factory: ZoneFactory, zones_file_factory: Callable[..., P
     assert letter["at"].endswith("Z")
     shown = json.loads(run("dead-letters", "show", name, "--json", *config).stdout)
     assert base64.b64decode(shown["value_base64"]) == b"garbage"
+    (read,) = json.loads(run("residency", "audit", "--json", *config).stdout)["reads"]
+    assert (read["action"], read["rows"]) == ("dead_letter", {"dead_letter": name})
+    Path(config[1]).write_text(Path(config[1]).read_text() + "reason_for_rows = true\n")
+    refused = run("dead-letters", "show", name, *config)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "--reason" in refused.stderr
+    assert run("dead-letters", "show", name, "--reason", "ticket 42", *config).returncode == 0
     done = json.loads(run("dead-letters", "replay", "--json", *config).stdout)
     assert done["zones"][zone.name]["replayed"] == [name]
     missing = run("dead-letters", "show", "nothing", *config)

@@ -17,12 +17,14 @@ from mobius_dashboards.markup import esc
 from mobius_dashboards.pages.comparison import show_comparison
 from mobius_dashboards.pages.parts import IN_THE_TABLE, cell_row, finding_card, section
 from mobius_dashboards.queries import Subject
+from mobius_dashboards.row_access import ask_reason
 from mobius_dashboards.state import link
 from mobius_dashboards.view import View
 from mobius_dashboards.viewer import require
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.errors import MobiusError
 from mobius_pipeline.options import format_time
+from mobius_pipeline.residency.audit import ReasonError
 
 __all__ = ["show"]
 
@@ -273,6 +275,9 @@ def _examples(view: View, zone: Zone, subject: Subject, cell: Cell) -> None:
         }
         try:
             columns.append(queries.examples(view, zone, subject, wanted, source) if wanted else {})
+        except ReasonError:
+            ask_reason(zone)
+            return
         except MobiusError as error:
             st.html(markup.notice(strings.failure(error), esc(error), kind="error"))
             return

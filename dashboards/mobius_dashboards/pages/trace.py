@@ -10,6 +10,7 @@ import streamlit as st
 
 from mobius_dashboards import formatters, markup, queries, strings
 from mobius_dashboards.markup import esc
+from mobius_dashboards.row_access import ask_reason
 from mobius_dashboards.state import link
 from mobius_dashboards.view import View
 from mobius_dashboards.viewer import require
@@ -17,6 +18,7 @@ from mobius_dashboards.waterfall import Row, Span, Waterfall, arrange
 from mobius_dashboards.waterfall_html import waterfall_html
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.errors import MobiusError
+from mobius_pipeline.residency.audit import ReasonError
 
 __all__ = ["show"]
 
@@ -39,6 +41,8 @@ def show(view: View) -> None:
         st.html(markup.notice("This address names no trace.", markup.with_code(text)))
         return
     spans, where = _find(view)
+    if spans is None:
+        return
     if not spans:
         named = " or ".join(zone.name for zone in view.scope)
         text = (
@@ -76,11 +80,14 @@ def _crumbs(view: View) -> None:
     st.html(f'<div class="mr-crumbs">{back} / Trace</div>')
 
 
-def _find(view: View) -> tuple[list[Span], str]:
-    """Look in each zone of the view, in its own store, until one has the trace."""
+def _find(view: View) -> tuple[list[Span] | None, str]:
+    """Look in each zone of the view, in its own store, until one has the trace; None where a zone asks why first."""
     for zone in view.scope:
         try:
             spans = queries.trace(view.viewer, zone, view.state.trace, view.state.at, view.now)
+        except ReasonError:
+            ask_reason(zone)
+            return None, ""
         except MobiusError as error:
             st.html(markup.notice(strings.failure(error), esc(error), kind="error"))
             continue

@@ -11,9 +11,11 @@ from mobius_analysis.series import Exemplar, Source, load_exemplars
 from mobius_dashboards.clients import client_for
 from mobius_dashboards.queries.cache import cached, one
 from mobius_dashboards.queries.endpoint import Subject
+from mobius_dashboards.row_access import open_rows
 from mobius_dashboards.view import View
 from mobius_dashboards.viewer import Viewer, require
 from mobius_instrumentation.zones import Zone
+from mobius_pipeline.options import format_time
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -42,9 +44,20 @@ def examples(
     ------
     ForbiddenError
         The viewer sees only aggregates of this zone.
+    ReasonError, DependencyError, TerminalError
+        The zone could not write down who reads, or why: nothing is read.
     """
-    require(view.viewer, zone.name, "spans")
     edges = (view.window.since, view.window.until)
+    rows = {
+        "region": subject.region,
+        "service": subject.service,
+        "method": subject.method,
+        "route": subject.route,
+        "source": source,
+        "since": format_time(edges[0]),
+        "until": format_time(edges[1]),
+    }
+    open_rows(view.viewer, zone, "examples", rows)
     wanted = (*seconds.items(), ("slowest", _SLOWEST))
     return _examples(
         view.viewer.policy, zone, edges, subject, wanted, source=source, _viewer=view.viewer

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from mobius_dashboards.clients import client_for
 from mobius_dashboards.queries.cache import cached
-from mobius_dashboards.viewer import Viewer, require
+from mobius_dashboards.row_access import open_rows
+from mobius_dashboards.viewer import Viewer
 from mobius_dashboards.waterfall import Span
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.errors import UsageError
@@ -53,8 +54,10 @@ def trace(viewer: Viewer, zone: Zone, trace_id: str, at: str, now: datetime) -> 
     ------
     ForbiddenError
         The viewer sees only aggregates of this zone.
+    ReasonError, DependencyError, TerminalError
+        The zone could not write down who reads, or why: nothing is read.
     """
-    require(viewer, zone.name, "spans")
+    open_rows(viewer, zone, "trace", {"trace": trace_id})
     since, until = _ALWAYS
     try:
         if at:

@@ -1,15 +1,25 @@
-"""``mobius-rum residency``: check the policy, explain what a viewer sees, write it as SQL."""
+"""``mobius-rum residency``: check the policy, explain what a viewer sees, write it as SQL, list who read rows."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mobius_pipeline.config import find_zones_file
+from mobius_pipeline.config import find_zones_file, load_config, pick_zones
 from mobius_pipeline.errors import UsageError
-from mobius_pipeline.options import ConfigOption, JsonOption, print_json
+from mobius_pipeline.options import (
+    ConfigOption,
+    JsonOption,
+    SinceOption,
+    UntilOption,
+    ZoneOption,
+    format_time,
+    parse_stretch,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from mobius_pipeline.residency.policy import Policy
@@ -23,6 +33,7 @@ def register(app: typer.Typer) -> None:
     app.command("check")(check)
     app.command("explain")(explain)
     app.command("sql")(sql)
+    app.command("audit")(audit)
 
 
 def check(*, config: ConfigOption = None, json: JsonOption = False) -> None:
@@ -110,6 +121,40 @@ def sql(
     typer.echo("".join(f"{each};\n" for each in statements), nl=False)
 
 
+def audit(
+    *,
+    viewer: Annotated[
+        str | None,
+        typer.Option(
+            "--viewer",
+            help="Only reads of this name, or of this subject of a login.",
+            show_default=False,
+        ),
+    ] = None,
+    since: SinceOption = "7d",
+    until: UntilOption = None,
+    zone: ZoneOption = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List who read single requests, which and why, the newest first; each zone keeps its own list."""
+    from mobius_pipeline.residency.audit import load_reads
+
+    begin, end = parse_stretch(since, until, datetime.now(UTC))
+    zones = pick_zones(load_config(config), zone)
+    found = [read for each in zones for read in load_reads(each, begin, end, viewer or "")]
+    found.sort(key=lambda read: read.at, reverse=True)
+    if json:
+        print_json({"since": begin, "until": end, "reads": [asdict(read) for read in found]})
+        return
+    for read in found:
+        who = f"{read.viewer} ({read.subject})" if read.subject else read.viewer
+        rows = " ".join(f"{name}={value}" for name, value in read.rows.items())
+        why = f": {read.reason}" if read.reason else ""
+        typer.echo(f"{format_time(read.at)}  {read.zone}  {who}  {read.action} {rows}{why}")
+    typer.echo(f"{len(found):,} reads")
+
+
 def _print_place(place: PlaceSight) -> None:
     typer.echo(f"{place.place}: {place.level or 'nothing'}")
     for rule in place.because:
@@ -120,7 +165,7 @@ def _print_place(place: PlaceSight) -> None:
     if place.hidden:
         typer.echo(f"  hidden {', '.join(place.hidden)}")
     if place.reason_for_rows:
-        typer.echo("  asked for a reason before each read of rows")
+        typer.echo("  asked for a reason before rows are read")
 
 
 def _print_table(policy: Policy) -> None:

@@ -52,6 +52,7 @@ INTERNAL_TABLES: Final = (
     "synthetic_remaps",
     "join_refusals",
     "schema_migrations",
+    "audit_log",
 )
 """The pipeline's own books: for no viewer."""
 
