@@ -15,7 +15,7 @@ _OWNER: Final = "viewer"
 
 def forget_another(viewer: Viewer) -> None:
     """Throw away what the session holds where somebody else left it, or the same person with another policy."""
-    owner = (viewer.name, *viewer.policy)
+    owner = (viewer.name, viewer.subject, *viewer.policy)
     if st.session_state.get(_OWNER, owner) != owner:
         forget_everything()
     st.session_state[_OWNER] = owner

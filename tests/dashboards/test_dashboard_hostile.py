@@ -314,6 +314,34 @@ def test_a_policy_that_contradicts_itself_shows_nothing(
         assert zone.seen_in(shown, {}) == []
 
 
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({}, "MOBIUS_OIDC_CLIENT_ID: is missing"),
+        ({"CLIENT_ID": "rum"}, "Log in to see this dashboard."),
+        ({"CLIENT_ID": "rum", "CLIENTID": "rum"}, "unknown variable"),
+    ],
+)
+def test_where_a_login_is_asked_for_no_local_user_sees_anything(
+    world: World,
+    looking: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    words: str,
+) -> None:
+    looking("admin")
+    app = page(**world.window)
+    assert world.us.canary in whole(app)
+    monkeypatch.setenv("MOBIUS_OIDC_ISSUER", "https://login.example")
+    for name, value in variables.items():
+        monkeypatch.setenv(f"MOBIUS_OIDC_{name}", value)
+    for shown in (whole(app.run()), whole(page(**world.window))):
+        assert words in shown
+        for zone in (world.eu, world.us):
+            assert zone.seen_in(shown, {}) == []
+            assert zone.zone.name not in shown
+
+
 def test_a_viewers_client_only_reads_and_not_without_end(world: World) -> None:
     zone = world.eu.zone
     viewer = Viewer("ana", ((zone.name, "spans"),))

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, WebSocket, expect
 
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.migrate import migrate
@@ -29,12 +30,15 @@ from tests.dashboard_server import (
     settle,
 )
 from tests.dashboards.sample_rows import Story, fill
+from tests.faulty_proxy import faulty_proxy
 
 pytestmark = [pytest.mark.system, pytest.mark.browser, pytest.mark.store]
 expect.set_options(timeout=PATIENCE_MS)
 
 SECRET = "the-client-secret-nobody-may-read"
 CANARY = "/canary/{id}"
+FOREIGN_ROUTE = "/of-another-zone/{id}"
+FOREIGN = "release-of-another-zone"
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,14 @@ class Provider:
 
 @dataclass(frozen=True)
 class Site:
+    """A dashboard of two zones, where people log in. ``asked`` is what the store of ``foreign`` was asked."""
+
     url: str
     provider: Provider
     log: Path
+    foreign: Zone
+    trace: str
+    asked: list[bytes]
 
 
 @pytest.fixture(scope="module")
@@ -85,32 +94,48 @@ def provider() -> Iterator[Provider]:
 def site(
     store_server: str, provider: Provider, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
-    """A zone with a few requests, and a dashboard over it where people log in."""
-    name = f"eu_{uuid4().hex[:8]}"
-    zone = Zone(name, ("eu-west-1",), ("127.0.0.1:9",), store_server, f"rum_{name}")
-    migrate(zone)
-    client = connect(zone, Purpose.INGEST)
-    since = datetime.now(UTC) - timedelta(minutes=30)
-    fill(client, zone.regions, since, 10, stories=[Story("GET", CANARY, 40, 60)])
+    """Zone eu with a group that sees its aggregates, zone us that nobody sees."""
+    mark = uuid4().hex[:8]
     folder = tmp_path_factory.mktemp("login")
-    config = folder / "zones.toml"
-    config.write_text(
-        f'[zones.{name}]\nregions = ["eu-west-1"]\nkafka = ["127.0.0.1:9"]\nclickhouse = "{store_server}"\n'
-        f'[groups.eu-cells]\naggregates = ["{name}"]\n[viewers]\nlocal = ["eu-cells"]\n',
-        encoding="utf-8",
-    )
-    log = folder / "dashboard.log"
-    with serve_dashboard(
-        config,
-        free_port(),
-        log=log,
-        MOBIUS_OIDC_ISSUER=provider.url,
-        MOBIUS_OIDC_CLIENT_ID="rum",
-        MOBIUS_OIDC_CLIENT_SECRET=SECRET,
-    ) as url:
-        yield Site(url, provider, log)
-    client.command(f"DROP DATABASE {zone.database} SYNC")
+    asked: list[bytes] = []
+    with faulty_proxy(store_server, asked.append) as watched:
+        eu = Zone(f"eu_{mark}", ("eu-west-1",), ("127.0.0.1:9",), store_server, f"rum_eu_{mark}")
+        us = Zone(f"us_{mark}", ("us-east-1",), ("127.0.0.1:9",), watched, f"rum_us_{mark}")
+        _fill(eu, CANARY, "1.0")
+        trace = _fill(us, FOREIGN_ROUTE, FOREIGN)
+        config = folder / "zones.toml"
+        tables = (
+            f'[zones.{zone.name}]\nregions = ["{zone.regions[0]}"]\nkafka = ["127.0.0.1:9"]\n'
+            f'clickhouse = "{zone.clickhouse}"\n'
+            for zone in (eu, us)
+        )
+        groups = f'[groups.eu-cells]\naggregates = ["{eu.name}"]\n[viewers]\nlocal = ["eu-cells"]\n'
+        config.write_text("".join((*tables, groups)), encoding="utf-8")
+        log = folder / "dashboard.log"
+        with serve_dashboard(
+            config,
+            free_port(),
+            log=log,
+            MOBIUS_OIDC_ISSUER=provider.url,
+            MOBIUS_OIDC_CLIENT_ID="rum",
+            MOBIUS_OIDC_CLIENT_SECRET=SECRET,
+        ) as url:
+            asked.clear()
+            yield Site(url, provider, log, us, trace, asked)
+    client = connect(eu, Purpose.MIGRATE, database="default")
+    for zone in (eu, us):
+        client.command(f"DROP DATABASE {zone.database} SYNC")
     client.close()
+
+
+def _fill(zone: Zone, route: str, release: str) -> str:
+    migrate(zone)
+    since = datetime.now(UTC) - timedelta(minutes=30)
+    client = connect(zone, Purpose.INGEST)
+    stories = [Story("GET", route, 40, 60)]
+    traces = fill(client, zone.regions, since, 10, stories=stories, release=release)
+    client.close()
+    return traces[0]
 
 
 def logged_in(context: BrowserContext, site: Site, name: str) -> Page:
@@ -185,6 +210,44 @@ def test_a_login_that_is_not_for_us_or_not_for_now_shows_nothing(
     expect(page.get_by_text(words)).to_be_visible()
     assert page.get_by_role("combobox").count() == 0
     assert "canary" not in page.locator("body").inner_text()
+    context.close()
+
+
+def test_no_address_shows_another_zone_to_who_has_logged_in(site: Site, browser: Browser) -> None:
+    context = browser.new_context()
+    site.provider.give("di", groups=["eu-cells"])
+    page = logged_in(context, site, "di")
+    expect(page.locator(".mr-table").first).to_contain_text(CANARY)
+    received: list[bytes] = []
+
+    def listen(socket: WebSocket) -> None:
+        socket.on(
+            "framereceived",
+            lambda frame: received.append(frame if isinstance(frame, bytes) else frame.encode()),
+        )
+
+    page.on("websocket", listen)
+    page.goto(site.url)
+    expect(page.locator(".mr-table").first).to_contain_text(CANARY)
+    assert CANARY.encode() in b"".join(received)  # so it would be found
+    for address in (
+        {"zone": site.foreign.name},
+        {"region": "us-east-1"},
+        {"page": "endpoint", "route": FOREIGN_ROUTE},
+        {"page": "endpoint", "route": FOREIGN_ROUTE, "zone": site.foreign.name},
+        {"page": "trace", "trace": site.trace},
+        {"page": "trace", "trace": site.trace, "zone": site.foreign.name},
+    ):
+        received.clear()
+        page.goto(f"{site.url}/?{urlencode(address)}")
+        page.wait_for_selector(".mr-head, .mr-notice")
+        settle(page)
+        data = b"\n".join(received) + page.content().encode()
+        assert b"mr-viewer" in b"".join(received)
+        for secret in (FOREIGN, "SELECT shop", "us-east-1", FOREIGN_ROUTE, site.trace):
+            if secret not in address.values():
+                assert secret.encode() not in data, (address, secret)
+    assert site.asked == []
     context.close()
 
 
