@@ -28,8 +28,8 @@ Failpoint = Literal[
     "during_migration",  # between two statements of a migration
     "before_join_claim",  # what a join moves is known, and nothing of it is written
     "after_join_claim",  # a batch of moved spans is claimed, the rollup has nothing of it
-    "before_correction",  # a month of a batch is read, and not yet in the rollup
-    "after_correction",  # the rollup has a month of a batch
+    "before_correction",  # a day of a batch is read, and not yet in the rollup
+    "after_correction",  # the rollup has a day of a batch
 ]
 _SIGNALS: Final = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 _FORM: Final = re.compile(r"(?P<name>\w+)(?::(?P<visit>[1-9]\d{0,8}))?=(?P<what>\w+)")

@@ -75,7 +75,7 @@ _TIMEOUT_SECONDS: Final[dict[Purpose, int]] = {
     Purpose.ANALYSIS: 130,
     Purpose.VIEW: 25,
     Purpose.AUDIT: 15,
-    Purpose.MIGRATE: 60,
+    Purpose.MIGRATE: 3600,
 }
 # Connections over TLS by address, with what they were made from.
 _pools: Final[dict[str, tuple[object, PoolManager]]] = {}

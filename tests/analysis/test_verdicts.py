@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import false_discovery_control
 
 from mobius_analysis.histogram import HALF_BUCKET
 from mobius_analysis.intervals import Bounds, estimate
@@ -109,6 +110,14 @@ def test_benjamini_and_hochberg_of_their_own_paper() -> None:
     p += [0.4262, 0.5719, 0.6528, 0.7590, 1.0]
     assert discoveries(p) == [True] * 4 + [False] * 11
     assert discoveries([]) == []
+
+
+def test_discoveries_are_those_of_scipy() -> None:
+    rng = np.random.default_rng(7)
+    for size in (1, 2, 5, 40, 400):
+        p = np.where(rng.random(size) < 0.5, rng.random(size), rng.random(size) / 50).tolist()
+        p[-1] = p[0]  # a tie
+        assert discoveries(p) == (false_discovery_control(p) <= 0.05).tolist()
 
 
 def test_names() -> None:

@@ -21,7 +21,7 @@ from mobius_pipeline.store import Purpose, connect
 
 __all__ = ["Filling"]
 
-# A service's days become one part, sorted by the table's key: as merging leaves a month, without paying for merges.
+# A service's days become one part each, sorted by the table's key: as merging leaves them, without paying for merges.
 _REPEAT: Final = """
 INSERT INTO latency_minute
 SELECT * EXCEPT (day) REPLACE (minute + INTERVAL day DAY AS minute)
@@ -30,6 +30,7 @@ ORDER BY service, route, method, region, minute, source, vantage, status_class
 """
 _ONE_PART: Final = {
     "max_insert_threads": 1,
+    "max_partitions_per_insert_block": 0,
     # Each row has a key of its own already; looking for others to merge with costs more than the insert.
     "optimize_on_insert": 0,
     "min_insert_block_size_rows": 50_000_000,

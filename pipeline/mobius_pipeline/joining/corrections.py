@@ -4,8 +4,8 @@ A batch of spans is written in two steps (ADR 14):
 
 1. *Claim.* Its rows go to ``joined_spans`` as one block, under a deduplication token that names the batch's number
    only: a compare-and-swap. Of two writers that want the same number one block stays, and each reads back whose.
-2. *Correct.* The same rows, read back, go through ``span_corrections`` into the rollup, a block a month, each under a
-   token of its own. The rollup keeps the batch's number, so a month that is not in can be told and is repeated.
+2. *Correct.* The same rows, read back, go through ``span_corrections`` into the rollup, a block a day, each under a
+   token of its own. The rollup keeps the batch's number, so a day that is not in can be told and is repeated.
 
 The next number is claimed only when all batches before it are in. What is to be moved is computed after that, against
 ``joined_spans``, so a claim that wins was computed from everything that was ever moved.
@@ -67,10 +67,10 @@ _MOVED: Final = f"""
 SELECT {_COLUMNS}, sum(sign) AS moved FROM joined_spans WHERE run = {{run:String}}
 GROUP BY {_COLUMNS} HAVING moved > 0 LIMIT {BATCH_SPANS}
 """  # noqa: S608 -- constants only
-_MONTHS: Final = """
-SELECT DISTINCT toYYYYMM(minute) AS month FROM joined_spans WHERE batch = {batch:UInt64}
-  AND month NOT IN (SELECT toYYYYMM(minute) FROM latency_minute WHERE correction = {batch:UInt64})
-ORDER BY month
+_DAYS: Final = """
+SELECT DISTINCT toYYYYMMDD(minute) AS day FROM joined_spans WHERE batch = {batch:UInt64}
+  AND day NOT IN (SELECT toYYYYMMDD(minute) FROM latency_minute WHERE correction = {batch:UInt64})
+ORDER BY day
 """
 
 
@@ -164,22 +164,22 @@ class Corrections:
         return bool(owner == self._writer)
 
     def _correct(self, batch: int, until_ms: int) -> None:
-        """Bring each month of a batch into the rollup that is not there yet.
+        """Bring each day of a batch into the rollup that is not there yet.
 
         ``until_ms`` counts from before the look at what is there: what comes after it could be there twice.
         """
-        months = self._client.query(_MONTHS, parameters={"batch": batch}).result_rows
+        days = self._client.query(_DAYS, parameters={"batch": batch}).result_rows
         columns = ("sign", "adds", "run", *_REQUEST)
-        for (month,) in months:
+        for (day,) in days:
             rows = self._client.query(
                 f"SELECT {', '.join(columns)} FROM joined_spans "  # noqa: S608 -- constants only
-                "WHERE batch = {batch:UInt64} AND toYYYYMM(minute) = {month:UInt32}",
-                parameters={"batch": batch, "month": month},
+                "WHERE batch = {batch:UInt64} AND toYYYYMMDD(minute) = {day:UInt32}",
+                parameters={"batch": batch, "day": day},
             ).result_rows
             reach("before_correction")
             self._insert(
                 "span_corrections",
-                f"join/{batch}/{month}",
+                f"join/{batch}/{day}",
                 ("batch", *columns, "not_after"),
                 [(batch, *row, until_ms) for row in rows],
             )
