@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import sys
 import threading
@@ -12,10 +11,12 @@ from typing import Annotated, Final
 
 import typer
 
-from mobius_analysis import gate_commands, parity_commands
+from mobius_analysis import gate_commands, hub_commands, parity_commands
 from mobius_analysis.explain_commands import MatchOption, explain, parse_match
 from mobius_analysis.joined_commands import join
+from mobius_analysis.lengths import parse_length
 from mobius_analysis.suite_commands import suite
+from mobius_instrumentation.zones import Zone
 from mobius_pipeline.config import load_config, pick_zones
 from mobius_pipeline.errors import UsageError
 from mobius_pipeline.options import (
@@ -31,8 +32,6 @@ from mobius_pipeline.options import (
 
 __all__ = ["register"]
 
-_LENGTH: Final = re.compile(r"(\d{1,6})\s*([smhd])")
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _MOST_WINDOWS: Final = 1000
 
 WindowOption = Annotated[
@@ -55,6 +54,7 @@ def register(app: typer.Typer) -> None:
     app.command()(join)
     gate_commands.register(app)
     parity_commands.register(app)
+    hub_commands.register(app)
     app.command()(suite)
 
 
@@ -121,16 +121,28 @@ def schedule(
     zone: ZoneOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Run the jobs regularly, in the foreground, until stopped."""
+    """Run the jobs regularly, in the foreground, until stopped; where there is a hub, export to it too."""
     from mobius_analysis.schedule import run_regularly
 
     seconds = parse_length(every, "--every")
     look_back = parse_length(since, "--since")
-    zones = pick_zones(load_config(config), zone)
+    zones = load_config(config)
+
+    def export(one: Zone, now: datetime) -> str:
+        done = hub_commands.export_by_policy(zones, one, since=now - look_back, now=now)
+        return hub_commands.export_line(one.name, done)
+
     stop = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: stop.set())
-    run_regularly(zones, seconds, look_back, stop, log=sys.stderr)
+    run_regularly(
+        pick_zones(zones, zone),
+        seconds,
+        look_back,
+        stop,
+        log=sys.stderr,
+        export=export if zones.hub else None,
+    )
 
 
 def _percent(advance: Callable[[int], None]) -> Callable[[float], None]:
@@ -143,22 +155,6 @@ def _percent(advance: Callable[[int], None]) -> Callable[[float], None]:
         told = int(100 * share)
 
     return watch
-
-
-def parse_length(text: str, field: str) -> timedelta:
-    """Read a length of time such as 60s, 15m, 1h or 7d.
-
-    Raises
-    ------
-    UsageError
-        ``text`` is none, or zero.
-    """
-    found = _LENGTH.fullmatch(text.strip().lower())
-    if found is None or int(found[1]) == 0:
-        raise UsageError(
-            f"{text!r} is no length of time: give one such as 60s, 15m, 1h, 7d", field=field
-        )
-    return timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
 
 
 def _check(begin: datetime, end: datetime, length: timedelta | None) -> None:

@@ -84,7 +84,7 @@ def join(
 
 
 def _slack(text: str) -> timedelta:
-    from mobius_analysis.commands import parse_length
+    from mobius_analysis.lengths import parse_length
 
     slack = parse_length(text, "--slack")
     if slack > _MOST_SLACK:

@@ -29,8 +29,11 @@ def run_regularly(
     *,
     log: TextIO,
     clock: Callable[[], datetime] = _now,
+    export: Callable[[Zone, datetime], str] | None = None,
 ) -> None:
     """Run the correlate job of each zone at once and then every ``every``, until ``stop`` is set.
+
+    ``export`` is run as often, where there is a hub; it gets the time, and returns what it did in a line.
 
     A run that takes longer than ``every`` is not overtaken by the next, and a run that fails is told
     on ``log`` and tried again at its next turn: a store that restarts must not end the schedule.
@@ -48,6 +51,18 @@ def run_regularly(
             coalesce=True,
             misfire_grace_time=None,
         )
+        if export:
+            scheduler.add_job(
+                _export,
+                "interval",
+                args=(zone, export, log, clock),
+                seconds=every.total_seconds(),
+                next_run_time=clock(),
+                id=f"export {zone.name}",
+                max_instances=1,
+                coalesce=True,
+                misfire_grace_time=None,
+            )
     scheduler.start()
     try:
         stop.wait()
@@ -68,6 +83,18 @@ def _run(zone: Zone, look_back: timedelta, log: TextIO, clock: Callable[[], date
         f"correlate {zone.name}: {len(result.correlation.cells)} cells, {len(result.findings)} findings"
         f" in {time.monotonic() - begin:.1f} s",
     )
+
+
+def _export(
+    zone: Zone,
+    export: Callable[[Zone, datetime], str],
+    log: TextIO,
+    clock: Callable[[], datetime],
+) -> None:
+    try:
+        _tell(log, f"export {export(zone, clock())}")
+    except MobiusError as error:
+        _tell(log, f"export {zone.name}: {error}")
 
 
 def _tell(log: TextIO, text: str) -> None:

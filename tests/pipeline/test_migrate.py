@@ -85,7 +85,7 @@ def test_hub_is_migrated(zone_factory: ZoneFactory, store_server: str) -> None:
     hub = Hub(store_server, database)
     assert migrate(hub).version == len(load_migrations("hub"))
     client = connect(hub, Purpose.MIGRATE)
-    assert client.command("SELECT count() FROM latency_minute WHERE zone = 'eu'") == 0
+    assert client.command("SELECT count() FROM latency_hour WHERE zone = 'eu'") == 0
     client.command(f"DROP DATABASE {database}")
 
 

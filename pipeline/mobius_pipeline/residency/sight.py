@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mobius_pipeline.residency.policy import HUB, Policy
-from mobius_pipeline.residency.tables import AGGREGATE_TABLES, CROSSING_TABLES, ROW_TABLES
+from mobius_pipeline.residency.tables import AGGREGATE_TABLES, HUB_TABLES, ROW_TABLES
 
 __all__ = ["Level", "PlaceSight", "Sight", "see"]
 
@@ -56,7 +56,7 @@ def see(policy: Policy, viewer: str, groups: Iterable[str] = ()) -> Sight:
 
 def _place(policy: Policy, place: str, groups: tuple[str, ...]) -> PlaceSight:
     level, because = _level(policy, place, groups)
-    everything = CROSSING_TABLES if place == HUB else (*AGGREGATE_TABLES, *ROW_TABLES)
+    everything = HUB_TABLES if place == HUB else (*AGGREGATE_TABLES, *ROW_TABLES)
     seen = {
         "spans": everything,
         "aggregates": tuple(each for each in everything if each not in ROW_TABLES),

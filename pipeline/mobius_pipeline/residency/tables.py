@@ -11,6 +11,7 @@ __all__ = [
     "AGGREGATE_TABLES",
     "CROSSING_COLUMNS",
     "CROSSING_TABLES",
+    "HUB_TABLES",
     "INTERNAL_TABLES",
     "REGION_TABLES",
     "ROW_TABLES",
@@ -37,8 +38,9 @@ AGGREGATE_TABLES: Final = (
     "findings",
     "predictions",
     "synthetic_runs",
+    "hub_exports",
 )
-"""One row is many requests, or a test's run: for both levels."""
+"""One row is many requests, a test's run, or an export: for both levels."""
 
 INTERNAL_TABLES: Final = (
     "span_wire",
@@ -82,7 +84,10 @@ TIME_COLUMNS: Final = {
 """Tables that a retention may be given for, with the column that their rows age by."""
 
 CROSSING_TABLES: Final = ("latency_minute", "findings")
-"""Tables that the hub has a place for."""
+"""Tables of a zone that the hub has a place for."""
+
+HUB_TABLES: Final = ("latency_hour", "exports", "findings")
+"""The hub's own tables: cells and totals of the rollup by the hour, which hours there are, and findings."""
 
 CROSSING_COLUMNS: Final = (
     "minute",
