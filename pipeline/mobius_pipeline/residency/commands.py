@@ -1,4 +1,4 @@
-"""``mobius-rum residency``: check the policy, explain what a viewer sees, write it as SQL, list who read rows."""
+"""``mobius-rum residency``: check the policy, explain what a viewer sees, write it as SQL, list who read rows, erase."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from mobius_pipeline.options import (
     parse_stretch,
     print_json,
 )
+from mobius_pipeline.residency.erase_commands import erase
 
 if TYPE_CHECKING:
     from mobius_pipeline.residency.policy import Policy
@@ -33,6 +34,7 @@ def register(app: typer.Typer) -> None:
     app.command("check")(check)
     app.command("explain")(explain)
     app.command("sql")(sql)
+    app.command("erase")(erase)
     app.command("audit")(audit)
 
 
