@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
+from clickhouse_connect.driver.exceptions import DatabaseError
 
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.errors import TerminalError
@@ -87,6 +88,51 @@ def test_every_row_goes_over_wherever_it_is_cut_off(zone_factory: ZoneFactory) -
     assert sum(row[4] for row in client.query(SUMS).result_rows) == 41
     left = client.query("SELECT name FROM system.tables WHERE database = currentDatabase()")
     assert not [name for (name,) in left.result_rows if "by_day" in name]
+
+
+def test_nothing_is_lost_of_what_comes_while_it_is_copied(zone_factory: ZoneFactory) -> None:
+    zone = zone_factory(topics=False)
+    client = before(zone)
+    statements = FILE.render(Target(zone.database))
+    exchange = next(n for n, text in enumerate(statements) if "EXCHANGE" in text.split("\n")[-1])
+    for statement in statements[: exchange - 1]:
+        client.command(statement)
+    insert_span(client, NOW)
+    with pytest.raises(DatabaseError, match="changed while it was copied"):
+        client.command(statements[exchange - 1])
+    for statement in statements[: exchange - 1]:
+        client.command(statement)
+    insert_span(client, NOW)
+    client.command(statements[exchange])  # the writer came between the look and the exchange
+    with pytest.raises(DatabaseError, match="EXCHANGE TABLES"):
+        client.command(statements[exchange + 1])
+    with pytest.raises(TerminalError, match="EXCHANGE TABLES"):
+        migrate(zone)
+    client.command("EXCHANGE TABLES latency_minute AND latency_minute_by_day")
+    migrate(zone)
+    assert sum(row[4] for row in client.query(SUMS).result_rows) == 42
+
+
+def test_two_migrations_at_once_lose_nothing(zone_factory: ZoneFactory) -> None:
+    """The worst order: one makes the empty table anew between the other's last look and its exchange."""
+    zone = zone_factory(topics=False)
+    client = before(zone)
+    statements = FILE.render(Target(zone.database))
+    exchange = next(n for n, text in enumerate(statements) if "EXCHANGE" in text.split("\n")[-1])
+    copy = next(n for n, text in enumerate(statements) if "INSERT INTO" in text)
+    for statement in statements[:exchange]:
+        client.command(statement)
+    for statement in statements[:copy]:
+        client.command(statement)
+    client.command(statements[exchange])
+    with pytest.raises(DatabaseError, match="EXCHANGE TABLES"):
+        client.command(statements[exchange + 1])
+    for _ in range(2):
+        with pytest.raises(TerminalError, match="EXCHANGE TABLES"):
+            migrate(zone)
+    client.command("EXCHANGE TABLES latency_minute AND latency_minute_by_day")
+    migrate(zone)
+    assert sum(row[4] for row in client.query(SUMS).result_rows) == 40
 
 
 def test_a_worker_that_runs_and_a_range_that_is_unfinished_are_in_the_way(

@@ -36,6 +36,20 @@ FROM ${database}.synthetic_imports
 WHERE toString(digest) NOT IN (SELECT toString(digest) FROM ${database}.synthetic_runs)
   AND JSONExtractString(settings, 'run') IN (SELECT run FROM ${database}.synthetic_results WHERE vantage = 'server');
 
+-- What an attempt before left must hold nothing that the rollup lacks, or it would go with the next statement but one: two
+-- migrations at once, or a writer that came between the last look and the exchange.
+CREATE TABLE IF NOT EXISTS ${database}.latency_minute_by_day ${on_cluster} AS ${database}.latency_minute;
+
+SELECT throwIf(
+    (SELECT sum(requests) FROM ${database}.latency_minute_by_day WHERE NOT (correction = 0 AND source = 'synthetic' AND vantage = 'client' AND toString(test_run) IN (
+    SELECT JSONExtractString(settings, 'run') FROM ${database}.synthetic_imports
+    WHERE toString(digest) NOT IN (SELECT toString(digest) FROM ${database}.synthetic_runs)
+      AND JSONExtractString(settings, 'run') NOT IN (SELECT toString(run) FROM ${database}.synthetic_runs)
+)))
+    > (SELECT sum(requests) FROM ${database}.latency_minute),
+    'latency_minute_by_day holds requests that latency_minute lacks: stop all writers and other migrations, EXCHANGE TABLES latency_minute AND latency_minute_by_day, then migrate again'
+);
+
 DROP TABLE IF EXISTS ${database}.latency_minute_by_day ${on_cluster} SYNC;
 
 CREATE TABLE ${database}.latency_minute_by_day ${on_cluster} (
@@ -80,6 +94,35 @@ WHERE NOT (correction = 0 AND source = 'synthetic' AND vantage = 'client' AND to
 ))
 SETTINGS max_partitions_per_insert_block = 0;
 
+-- Copying takes a while: did a writer come, or another migration?
+SELECT throwIf(count() > 0, 'workers are running: stop them (SIGTERM lets them finish), then migrate again')
+FROM (
+    SELECT argMax((state, seconds, at), at) AS last
+    FROM ${database}.ingest_workers GROUP BY topic_id, writer
+    HAVING last.1 = 'here' AND last.3 + toIntervalMillisecond(last.2 * 1000) > now64(3)
+);
+
+SELECT throwIf(
+    (SELECT sum(requests) FROM ${database}.latency_minute WHERE NOT (correction = 0 AND source = 'synthetic' AND vantage = 'client' AND toString(test_run) IN (
+    SELECT JSONExtractString(settings, 'run') FROM ${database}.synthetic_imports
+    WHERE toString(digest) NOT IN (SELECT toString(digest) FROM ${database}.synthetic_runs)
+      AND JSONExtractString(settings, 'run') NOT IN (SELECT toString(run) FROM ${database}.synthetic_runs)
+)))
+    != (SELECT sum(requests) FROM ${database}.latency_minute_by_day),
+    'the rollup changed while it was copied: stop all workers, imports and other migrations, then migrate again'
+);
+
 EXCHANGE TABLES ${database}.latency_minute AND ${database}.latency_minute_by_day ${on_cluster};
+
+-- As long as the old one has more, it stays.
+SELECT throwIf(
+    (SELECT sum(requests) FROM ${database}.latency_minute_by_day WHERE NOT (correction = 0 AND source = 'synthetic' AND vantage = 'client' AND toString(test_run) IN (
+    SELECT JSONExtractString(settings, 'run') FROM ${database}.synthetic_imports
+    WHERE toString(digest) NOT IN (SELECT toString(digest) FROM ${database}.synthetic_runs)
+      AND JSONExtractString(settings, 'run') NOT IN (SELECT toString(run) FROM ${database}.synthetic_runs)
+)))
+    > (SELECT sum(requests) FROM ${database}.latency_minute),
+    'latency_minute_by_day holds requests that latency_minute lacks: stop all writers and other migrations, EXCHANGE TABLES latency_minute AND latency_minute_by_day, then migrate again'
+);
 
 DROP TABLE ${database}.latency_minute_by_day ${on_cluster} SYNC;
