@@ -234,6 +234,8 @@ def test_files_of_two_runs_and_of_none_are_refused() -> None:
         ("starttime\tseconds\tctime\tdtime\tttime\twait\nMon\tx\t0\t2\t2\t2\n", "no row of ab's -g file"),
         ("Percentage served,Time in ms\n0,1\n200,1\n", "200 % served"),
         ("This is ApacheBench, Version 2.3\nComplete requests: 5\n", "without"),
+        (f"This is ApacheBench\n (Connect: 0, Receive: 0, Length: {2**64}, Exceptions: 0)\n", "no count"),
+        (f"This is ApacheBench\n  50%  {10**30}\n", "31 days"),
     ],
 )  # fmt: skip
 def test_wrong_rows_are_refused(tmp_path: Path, text: str, problem: str) -> None:

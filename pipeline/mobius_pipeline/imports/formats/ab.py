@@ -223,17 +223,20 @@ def _parse(content: Content) -> _Text:
     figures: dict[str, str] = {}
     levels: dict[float, float] = {}
     broken = length = 0
-    for line in text_lines(content):
-        if match := _FAILED_BY.match(line):
-            broken, length = count_of(match[2]), count_of(match[3])
-        elif match := _LEVEL.fullmatch(line):
-            levels[int(match[1]) / 100] = milliseconds(match[2], "a percentile")
-        elif match := _FIGURE.match(line):
-            figures.setdefault(match[1], match[2])
-        elif "Complete requests" not in figures and (match := _REFUSED.search(line)):
-            raise content.wrong(
-                f"says that ab gave up ({match[0][:200]}): it wrote no figures, so there is no run to import"
-            )
+    for number, line in enumerate(text_lines(content), 1):
+        try:
+            if match := _FAILED_BY.match(line):
+                broken, length = count_of(match[2]), count_of(match[3])
+            elif match := _LEVEL.fullmatch(line):
+                levels[int(match[1]) / 100] = milliseconds(match[2], "a percentile")
+            elif match := _FIGURE.match(line):
+                figures.setdefault(match[1], match[2])
+            elif "Complete requests" not in figures and (match := _REFUSED.search(line)):
+                raise content.wrong(
+                    f"says that ab gave up ({match[0][:200]}): it wrote no figures, so there is no run to import"
+                )
+        except ValueError as error:
+            raise content.wrong(str(error), line=number) from error
     try:
         requests = count_of(figures["Complete requests"])
         refused = count_of(figures.get("Non-2xx responses", "0"))
