@@ -22,7 +22,7 @@ _OPTION_VARIABLES: Final = frozenset(
 # Of other parts of the product: they may stand in the environment of a machine or of a test that runs both.
 _ELSEWHERE: Final = re.compile(
     r"MOBIUS_(?:COLLECTOR_HOST|DATA|DURATION|ENDPOINT|FAILPOINT|PROFILE|SCALE|STORE_PASSWORD|USERS|ZONE|ZONE_REGION|KAFKA_BROKER"
-    r"|VIEWER(?:_\w+)?|TEST_\w+)"
+    r"|OIDC_\w+|VIEWER(?:_\w+)?|TEST_\w+)"
     # What Kubernetes sets for each service of a namespace whose name begins with "mobius".
     r"|MOBIUS_(?:\w+_)?(?:SERVICE_(?:HOST|PORT(?:_\w+)?)|PORT(?:_\d+_\w+)?)"
 )

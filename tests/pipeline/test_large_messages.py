@@ -115,7 +115,7 @@ def test_one_message_that_a_broker_refuses_costs_a_service_no_other(
 ) -> None:
     topic = f"small-{os.urandom(4).hex()}"
     admin = KafkaAdminClient(bootstrap_servers=kafka_broker.address)
-    admin.create_topics([NewTopic(topic, 2, 1, topic_configs={"max.message.bytes": "20000"})])
+    admin.create_topics([NewTopic(topic, 2, 1, topic_configs={"max.message.bytes": "3000"})])
     admin.close()
     exporter = KafkaSpanExporter(
         [kafka_broker.address], topic, limits=Limits(batch_spans=10, delay_seconds=0.02)
@@ -123,10 +123,11 @@ def test_one_message_that_a_broker_refuses_costs_a_service_no_other(
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(ExportingProcessor(exporter))
     tracer = provider.get_tracer("test")
-    for size in (10, 4_000, 10, 4_000, 10):
+    for size in (10, 4_000, 10, 1_000, 10):
         for _ in range(10):
             tracer.start_span("x" * size).end()
     assert exporter.force_flush(90_000)
     stats = exporter.stats()
-    assert (stats.sent, stats.dropped) == (30, {"refused": 20})
+    # Ten that are too big each by itself; the ten of 1,000 are so together only, and go in smaller messages.
+    assert (stats.sent, stats.dropped) == (40, {"refused": 10})
     exporter.shutdown(5_000)
