@@ -55,6 +55,7 @@ def run_job(
     window: timedelta | None = None,
     environment: str | None = None,
     match: Match = "none",
+    suite: bool = True,
     save: bool = True,
     watch: Callable[[float], None] = lambda _share: None,
 ) -> JobResult:
@@ -66,6 +67,9 @@ def run_job(
     3. Look for changes without a release, and what the tests saw of them.
     4. Deduce findings, bring the open ones up to date.
     5. Save.
+
+    Without ``suite``, step 3 is left out, and findings that it led to stay as they are: it looks at bins of
+    some minutes, so that it finds nothing new until the next one is over.
 
     ``watch`` is told again and again which share of the comparison is done.
 
@@ -89,15 +93,17 @@ def run_job(
         if match != "none":
             return JobResult(result, (), ())
         changes = load_changes(client, result.window)  # 2
-        suite = load_suite(  # 3
-            client,
-            zone,
-            result.window,
-            environment=environment,
-            cells=result.cells,
-            changes=changes,
-        )
-        renewed = _renew(client, zone, result, changes, suite)  # 4
+        assessed = None
+        if suite:  # 3
+            assessed = load_suite(
+                client,
+                zone,
+                result.window,
+                environment=environment,
+                cells=result.cells,
+                changes=changes,
+            )
+        renewed = _renew(client, zone, result, changes, assessed)  # 4
         if save:  # 5
             save_cells(client, result, now)
             save_findings(client, renewed, now)
@@ -113,17 +119,17 @@ def _renew(
     zone: Zone,
     result: CorrelationResult,
     changes: tuple[Change, ...],
-    suite: ZoneSuite,
+    suite: ZoneSuite | None,
 ) -> list[Finding]:
     """Findings to save: those made now, and open ones that no longer hold."""
     found = [
         *cell_findings(result),
         *change_findings(changes),
-        *suite_findings(suite),
+        *(suite_findings(suite) if suite else ()),
         *foreign_region_findings(client, zone, result.window),
     ]
     known = load_open(client)
-    settled = [*settled_by(result, changes), *suite_settled(suite, known)]
+    settled = [*settled_by(result, changes), *(suite_settled(suite, known) if suite else ())]
     return reconcile(known, found, settled)
 
 

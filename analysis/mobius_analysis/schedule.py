@@ -11,6 +11,8 @@ from typing import TextIO
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from mobius_analysis.jobs import run_job
+from mobius_analysis.rollup import Window
+from mobius_analysis.suite_tracks import bin_length
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.errors import MobiusError
 
@@ -36,16 +38,16 @@ def run_regularly(
     ``export`` is run as often, where there is a hub; it gets the time, and returns what it did in a line.
 
     A run that takes longer than ``every`` is not overtaken by the next, and a run that fails is told
-    on ``log`` and tried again at its next turn: a store that restarts must not end the schedule.
+    on ``log`` and tried again at its next turn: a store that restarts must not end the schedule. Changes without a
+    release are looked for once a bin of theirs, which costs more than all the rest of a run.
     """
     scheduler = BackgroundScheduler(timezone=UTC)
     for zone in zones:
         scheduler.add_job(
-            _run,
+            _Correlation(zone, look_back, log, clock).run,
             "interval",
-            args=(zone, look_back, log, clock),
             seconds=every.total_seconds(),
-            next_run_time=clock(),
+            next_run_time=_now(),
             id=f"correlate {zone.name}",
             max_instances=1,
             coalesce=True,
@@ -57,7 +59,7 @@ def run_regularly(
                 "interval",
                 args=(zone, export, log, clock),
                 seconds=every.total_seconds(),
-                next_run_time=clock(),
+                next_run_time=_now(),
                 id=f"export {zone.name}",
                 max_instances=1,
                 coalesce=True,
@@ -70,19 +72,32 @@ def run_regularly(
         scheduler.shutdown(wait=True)
 
 
-def _run(zone: Zone, look_back: timedelta, log: TextIO, clock: Callable[[], datetime]) -> None:
-    begin = time.monotonic()
-    now = clock()
-    try:
-        result = run_job(zone, now - look_back, now, now=now)
-    except MobiusError as error:
-        _tell(log, f"correlate {zone.name}: {error}")
-        return
-    _tell(
-        log,
-        f"correlate {zone.name}: {len(result.correlation.cells)} cells, {len(result.findings)} findings"
-        f" in {time.monotonic() - begin:.1f} s",
-    )
+class _Correlation:
+    """The correlate job of one zone, run after run."""
+
+    def __init__(
+        self, zone: Zone, look_back: timedelta, log: TextIO, clock: Callable[[], datetime]
+    ) -> None:
+        self._zone, self._look_back, self._log, self._clock = zone, look_back, log, clock
+        self._assessed: int | None = None
+
+    def run(self) -> None:
+        begin = time.monotonic()
+        now = self._clock()
+        since = now - self._look_back
+        # A minute later, when what belongs to the bin has arrived.
+        last_bin = (int(now.timestamp()) // 60 - 1) // bin_length(Window.of(since, now))
+        try:
+            result = run_job(self._zone, since, now, now=now, suite=last_bin != self._assessed)
+        except MobiusError as error:
+            _tell(self._log, f"correlate {self._zone.name}: {error}")
+            return
+        self._assessed = last_bin
+        _tell(
+            self._log,
+            f"correlate {self._zone.name}: {len(result.correlation.cells)} cells,"
+            f" {len(result.findings)} findings in {time.monotonic() - begin:.1f} s",
+        )
 
 
 def _export(

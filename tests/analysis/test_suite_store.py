@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +20,7 @@ from mobius_analysis import commands
 from mobius_analysis.findings import load_open
 from mobius_analysis.jobs import run_job
 from mobius_analysis.rollup import EVERYTHING, Only, Window, clusters_of
+from mobius_analysis.schedule import run_regularly
 from mobius_analysis.suite_load import load_suite
 from mobius_analysis.suite_tracks import UNNAMED, load_tracks, pick_vantages
 from mobius_analysis.testing import Requests, insert_rollup, loaded, lognormal, rollup_rows
@@ -153,16 +156,42 @@ def test_a_store_that_is_away_is_named(
     assert result.exception.exit_code == 3
 
 
-def test_a_change_without_a_release_is_a_finding_until_it_is_not_there(empty: Shop) -> None:
+def insert_blind_spot(shop: Shop) -> None:
+    """Users get slower at minute 400 without a release; the tests do not."""
     rng = np.random.default_rng(1)
     T = 12 * 60
     slower = np.where(np.arange(T) >= 400, np.log(1.5), 0.0)
     for source, load in (("real", slower), ("synthetic", np.zeros(T))):
         minutes, seconds = lognormal(rng, START, load, rate=20, median=0.05, sigma=0.3)
         insert_rollup(
-            empty.client,
+            shop.client,
             rollup_rows([Requests(minutes, seconds, source=source)]),  # type: ignore[arg-type]  # one of the two above
         )
+
+
+def test_the_schedule_looks_for_changes_once_a_bin(empty: Shop) -> None:
+    stop = threading.Event()
+    now = [END]
+    found: list[int] = []
+
+    class Log(io.StringIO):
+        def flush(self) -> None:  # after each run
+            found.append(sum(f.kind == "blind_spot" for f in load_open(empty.client)))
+            if len(found) == 1:
+                insert_blind_spot(empty)
+            now[0] += timedelta(seconds=30)
+            if len(found) == 3:
+                stop.set()
+
+    run_regularly(
+        (empty.zone,), timedelta(seconds=0.1), END - START, stop, log=Log(), clock=lambda: now[0]
+    )
+    # A bin is looked at a minute after its end: at noon the one before, at 12:00:30 none, at 12:01 the one until noon.
+    assert found[:3] == [0, 0, 1]
+
+
+def test_a_change_without_a_release_is_a_finding_until_it_is_not_there(empty: Shop) -> None:
+    insert_blind_spot(empty)
     run_job(empty.zone, START, END, now=END)
     findings = [f for f in load_open(empty.client) if f.kind == "blind_spot"]
     (finding,) = findings
