@@ -130,8 +130,11 @@ def _variances(sums: BatchSums, z: Floats) -> list[tuple[Floats, Floats]]:
     strongest = _of_minutes(strongest_correlation, sums.T)
     rho = np.stack([np.clip(_lag_one(sums, column), 0.0, strongest) for column in z.T], axis=1)
     variance = np.full(rho.shape, np.nan)
-    for g in np.flatnonzero(sums.T >= LEAST_MINUTES):
-        variance[g] = long_run_variances(z[sums.begins[g] : sums.begins[g + 1]], rho[g])
+    for T in np.unique(sums.T[sums.T >= LEAST_MINUTES]):
+        # A cosine transform of many series costs little more than that of one.
+        alike = np.flatnonzero(sums.T == T)
+        series = z[sums.begins[alike] + np.arange(T)[:, None]].reshape(T, -1)
+        variance[alike] = long_run_variances(series, rho[alike].ravel()).reshape(len(alike), -1)
     return [(rho[:, i], variance[:, i]) for i in range(z.shape[1])]
 
 

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from mobius_analysis.batch import Batch
 from mobius_analysis.batch_loader import load_batches
+from mobius_analysis.collector_pause import collector_paused
 from mobius_analysis.correlate import (
     Cell,
     SideSummary,
-    correlate,
     judge_cells,
     measure,
     name_ratio,
 )
-from mobius_analysis.correlate_matched import correlate_matched
+from mobius_analysis.correlate_matched import Matchings, judge_matched, measure_matched
 from mobius_analysis.intervals import Estimate, wilson
 from mobius_analysis.joined import network_note
 from mobius_analysis.joined_load import with_network
-from mobius_analysis.matching import Match
+from mobius_analysis.matching import Match, Matching
 from mobius_analysis.ratio import MARGIN
 from mobius_analysis.reported import load_reported
-from mobius_analysis.rollup import Only, Window, load_rollup
+from mobius_analysis.rollup import Only, Window, load_rollup, load_services
 from mobius_analysis.sampled_count import count_bounds
 from mobius_analysis.verdicts import HEADLINE, QUANTILES, name_of
 from mobius_instrumentation.zones import Zone
@@ -92,17 +93,42 @@ def load_cells(
     reported = load_reported(client, whole, environment=environment or "")
     only = Only(environment=environment or "")
     if match != "none":
-        frame = load_rollup(client, whole, only)
-        cells = correlate(frame, windows, reported=reported, margin=margin)
+        measured, like, matchings = _measure_both(client, windows, only, match, watch)
+        cells = judge_cells(measured, windows, reported=reported, margin=margin)
         cells = with_network(client, zone, whole, cells)
-        matched = correlate_matched(frame, windows, match, reported=reported, margin=margin)
+        matched = judge_matched(like, matchings, windows, reported=reported, margin=margin)
         return CorrelationResult(zone.name, whole, matched, cells)
     measured: list[Cell] = []
-    for batch, share in load_batches(client, windows, only):
-        measured += measure(batch, windows)
-        watch(share)
-    cells = judge_cells(measured, windows, reported=reported, margin=margin)
+    with collector_paused():
+        for batch, share in load_batches(client, windows, only):
+            measured += measure(batch, windows)
+            watch(share)
+        cells = judge_cells(measured, windows, reported=reported, margin=margin)
     return CorrelationResult(zone.name, whole, with_network(client, zone, whole, cells))
+
+
+def _measure_both(
+    client: Client,
+    windows: Sequence[Window],
+    only: Only,
+    match: Match,
+    watch: Callable[[float], None],
+) -> tuple[list[Cell], list[Cell], Matchings]:
+    """Measure all cells, unmatched and matched, one service after the other: loads are those of a service."""
+    whole = Window(windows[0].start, windows[-1].end)
+    services = load_services(client, whole, only)
+    cells: list[Cell] = []
+    matched: list[Cell] = []
+    matchings: dict[tuple[object, ...], Matching] = {}
+    for number, service in enumerate(services, 1):
+        # Again by name: the empty one, of spans that name none, asks for all services.
+        frame = load_rollup(client, whole, replace(only, service=service)).filter(service=service)
+        cells += measure(Batch.of_rollup(frame, windows), windows)
+        like, how = measure_matched(frame, windows, match)
+        matched += like
+        matchings.update(how)
+        watch(number / len(services))
+    return cells, matched, matchings
 
 
 def merge_documents(results: Sequence[CorrelationResult]) -> dict[str, Any]:

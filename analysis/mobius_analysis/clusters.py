@@ -9,7 +9,7 @@ Lewis, Stock and Watson 2018, "HAR inference: recommendations for practice") of 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Final
 
 import numpy as np
@@ -130,6 +130,7 @@ class Clusters:
         return q * (1 - q) * self.squared
 
 
+@cache
 def ewc_count(T: int) -> int:
     """Number of cosine terms for ``T`` minutes: max(4, floor(0.41 T^(2/3))), at most T - 1.
 
@@ -164,7 +165,8 @@ def long_run_variances(z: NDArray[np.float64], rho: NDArray[np.float64]) -> NDAr
     e = np.concatenate([np.sqrt(1 - rho**2) * z[:1], z[1:] - rho * z[:-1]])
     # 2.
     terms = ewc_terms(e)
-    variances: NDArray[np.float64] = len(z) * np.mean(np.square(terms), axis=0) / (1 - rho) ** 2
+    mean_square = np.sum(terms * terms, axis=0) / len(terms)
+    variances: NDArray[np.float64] = len(z) * mean_square / (1 - rho) ** 2
     return variances
 
 

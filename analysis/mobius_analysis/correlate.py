@@ -283,16 +283,18 @@ def summarise(
 
 
 def _summary(failures: Failures, answered: Answered | None) -> SideSummary:
-    summary = SideSummary(
+    if answered is None:
+        return SideSummary(
+            requests=failures.requests,
+            errors=failures.errors,
+            weight=failures.weight,
+            weight_squared=failures.squared,
+        )
+    return SideSummary(
         requests=failures.requests,
         errors=failures.errors,
-        weight=float(failures.weights.sum()),
+        weight=failures.weight,
         weight_squared=failures.squared,
-    )
-    if answered is None:
-        return summary
-    return replace(
-        summary,
         answered=answered.requests,
         minutes=len(answered.minutes),
         seconds=answered.seconds,
@@ -333,18 +335,18 @@ def _judge_family(measured: Iterable[Cell], margin: float) -> Iterator[Cell]:
             synthetic_requests=cell.synthetic.requests,
             margin=margin,
         )
-        judged = replace(
+        yield replace(
             cell,
             kept=kept.get(i, {}),
             verdict=verdict,
+            needs=_needs(cell, len(members), margin) if verdict == "inconclusive" else None,
             family=len(members),
             errors=replace(cell.errors, verdict=failing[i]),
             p99_verdict=tails[i],
         )
-        yield replace(judged, needs=_needs(judged, margin)) if verdict == "inconclusive" else judged
 
 
-def _needs(cell: Cell, margin: float) -> Needs:
+def _needs(cell: Cell, family: int, margin: float) -> Needs:
     """Whatever the headline quantile asks for that is hardest to settle."""
     if cell.synthetic.reported:
         return Needs(
@@ -363,7 +365,7 @@ def _needs(cell: Cell, margin: float) -> Needs:
             cell.ratios.get(q),
             {"production": cell.production.estimate(q), "synthetic": cell.synthetic.estimate(q)},
             samples,
-            family=cell.family,
+            family=family,
             margin=margin,
         )
         for q in HEADLINE

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 import polars as pl
 
-from mobius_analysis.correlate import Cell, correlate, pick_vantage
+from mobius_analysis.batch import Batch
+from mobius_analysis.correlate import Cell, judge_cells, measure, pick_vantage
 from mobius_analysis.matching import Match, Matching, loads_of, match_cell
 from mobius_analysis.ratio import MARGIN
 from mobius_analysis.reported import Reported
 from mobius_analysis.rollup import CELL, Window
 from mobius_analysis.verdicts import Needs
 
-__all__ = ["correlate_matched"]
+__all__ = ["Matchings", "correlate_matched", "judge_matched", "measure_matched"]
+
+Matchings = Mapping[tuple[object, ...], Matching]
+"""How each cell was matched, by the window's start and the cell's subject."""
 
 _NO_LIKE: Final = Needs(
     "production", None, None, "production has no minute like those of the test: try a longer time"
@@ -35,6 +39,14 @@ def correlate_matched(
     Endpoints without a test or without users stay as they are. Where production has no minute like the
     test's, the verdict is inconclusive.
     """
+    cells, matchings = measure_matched(frame, windows, by)
+    return judge_matched(cells, matchings, windows, reported=reported, margin=margin)
+
+
+def measure_matched(
+    frame: pl.DataFrame, windows: Sequence[Window], by: Match
+) -> tuple[list[Cell], Matchings]:
+    """Match and measure the cells of whole services; :func:`judge_matched` judges those of all services together."""
     loads = loads_of(frame)
     parts: list[pl.DataFrame] = []
     matchings: dict[tuple[object, ...], Matching] = {}
@@ -47,8 +59,20 @@ def correlate_matched(
             if matching is not None:
                 matchings[window.start, *key] = matching
     matched = pl.concat(parts) if parts else frame.clear()
-    cells = correlate(matched, windows, reported=reported, margin=margin)
-    return tuple(_told(cell, matchings.get((cell.window.start, *cell.subject))) for cell in cells)
+    return measure(Batch.of_rollup(matched, windows), windows), matchings
+
+
+def judge_matched(
+    cells: Iterable[Cell],
+    matchings: Matchings,
+    windows: Sequence[Window],
+    *,
+    reported: Sequence[Reported] = (),
+    margin: float = MARGIN,
+) -> tuple[Cell, ...]:
+    """Judge all cells of :func:`measure_matched` as one family, as :func:`correlate_matched` says."""
+    judged = judge_cells(cells, windows, reported=reported, margin=margin)
+    return tuple(_told(cell, matchings.get((cell.window.start, *cell.subject))) for cell in judged)
 
 
 def _match(

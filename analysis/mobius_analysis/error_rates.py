@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import log, sqrt
 from typing import Any, Final, Literal
 
@@ -62,19 +63,27 @@ class Failures:
     errors: int
     squared: float
 
-    @property
+    @cached_property
+    def weight(self) -> float:
+        """What all requests stand for."""
+        return float(self.weights.sum())
+
+    @cached_property
+    def failed_weight(self) -> float:
+        """What the failed requests stand for."""
+        return float(self.failed.sum())
+
+    @cached_property
     def effective(self) -> float:
         """Kish's effective number of requests."""
-        total = float(self.weights.sum())
-        return min(float(self.requests), total**2 / self.squared) if self.squared > 0 else 0.0
+        return min(float(self.requests), self.weight**2 / self.squared) if self.squared > 0 else 0.0
 
-    @property
+    @cached_property
     def mean_size(self) -> float:
         """Effective requests of the minute that a request finds itself in, at least 1."""
-        total = float(self.weights.sum())
-        if total <= 0:
+        if self.weight <= 0:
             return 1.0
-        share = float(np.square(self.weights).sum()) / total**2
+        share = float(self.weights @ self.weights) / self.weight**2
         return max(1.0, self.effective * share)
 
 
@@ -210,8 +219,8 @@ def _design_effect(side: Failures) -> float | None:
     T = len(side.weights)
     if T < _LEAST_MINUTES or side.errors < 2 or side.errors == side.requests:
         return None
-    total = float(side.weights.sum())
-    share = float(side.failed.sum()) / total
+    total = side.weight
+    share = side.failed_weight / total
     if not 0 < share < 1:
         return None
     z = side.failed - share * side.weights
@@ -230,10 +239,9 @@ def _effect(side: Failures, own: float | None, other: Failures, others: float | 
 
 
 def _side(side: Failures, effect: float) -> ErrorSide | None:
-    total = float(side.weights.sum())
-    if side.requests == 0 or total <= 0:
+    if side.requests == 0 or side.weight <= 0:
         return None
-    share = min(1.0, float(side.failed.sum()) / total)
+    share = min(1.0, side.failed_weight / side.weight)
     n = max(1.0, side.effective / effect)
     return ErrorSide(_wilson(share, n, CONFIDENCE), _wilson(share, n, EQUIVALENCE_CONFIDENCE), n)
 

@@ -6,6 +6,7 @@ Zou and Donner 2008 (MOVER), Zou 2008 (its covariance term), Schuirmann 1987 (tw
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import exp, inf, log, sqrt
 from typing import Final
 
@@ -138,6 +139,7 @@ def _pooled(
     return _scaled(y, joint / own[0]), _scaled(x, joint / own[1])
 
 
+@lru_cache(maxsize=16_384)
 def _student(freedom: float, level: float) -> float:
     return float(stdtrit(freedom, level)) if freedom < inf else float(ndtri(level))
 
@@ -145,11 +147,14 @@ def _student(freedom: float, level: float) -> float:
 def _scaled(bounds: Bounds, factor: float) -> Bounds:
     """Bounds at ``factor`` times their distance in logs, but for the half bucket."""
     value = bounds.value
-    low, high = (
-        exp(max(0.0, reach - _ROUNDING) * factor + min(reach, _ROUNDING))
-        for reach in (log(value / (bounds.low or value)), log((bounds.high or value) / value))
-    )
+    low = _stretched(log(value / (bounds.low or value)), factor)
+    high = _stretched(log((bounds.high or value) / value), factor)
     return Bounds(value, value / low, value * high)
+
+
+def _stretched(reach: float, factor: float) -> float:
+    rounding = min(reach, _ROUNDING)
+    return exp((reach - rounding) * factor + rounding)
 
 
 def shared_correlation(

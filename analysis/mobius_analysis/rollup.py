@@ -28,6 +28,7 @@ __all__ = [
     "Window",
     "clusters_of",
     "load_rollup",
+    "load_services",
     "query",
 ]
 
@@ -73,6 +74,10 @@ GROUP BY minute, {keys}
 HAVING requests > 0
 ORDER BY {keys}, minute
 """
+
+_SERVICES: Final = f"""
+SELECT DISTINCT toString(r.service) AS service FROM latency_minute AS r WHERE {WHERE} ORDER BY service
+"""  # noqa: S608 - a constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +149,20 @@ def load_rollup(
     )
     parameters = {"since": window.start, "until": window.end, **asdict(only)}
     return query(client, sql, parameters).drop("histogram")
+
+
+def load_services(client: Client, window: Window, only: Only = EVERYTHING) -> list[str]:
+    """Load the names of the services that have rows in one window, sorted.
+
+    Raises
+    ------
+    DependencyError
+        The store does not answer.
+    TerminalError
+        The store refused the query.
+    """
+    parameters = {"since": window.start, "until": window.end, **asdict(only)}
+    return [str(name) for name in query(client, _SERVICES, parameters)["service"]]
 
 
 def query(client: Client, sql: str, parameters: dict[str, Any] | None = None) -> pl.DataFrame:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobius_analysis.correlate import Vantage
-from mobius_analysis.rollup import ANSWERED, Only, Window, query
+from mobius_analysis.rollup import ANSWERED, Only, Window, load_services, query
 from mobius_analysis.verdicts import HEADLINE
 
 if TYPE_CHECKING:
@@ -82,12 +82,6 @@ _RUNS: Final = (
     "LEFT JOIN (SELECT run, toString(any(test)) AS test FROM synthetic_runs GROUP BY run) AS runs"
     " ON toString(r.test_run) = runs.run"
 )
-_SERVICES: Final = (
-    "SELECT DISTINCT toString(r.service) AS service FROM latency_minute AS r"
-    " WHERE r.minute >= {since:DateTime('UTC')} AND r.minute < {until:DateTime('UTC')}"
-    " AND r.source != 'suspected' AND ({service:String} = '' OR r.service = {service:String})"
-    " ORDER BY service"
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,7 +134,7 @@ def load_tracks(client: Client, window: Window, only: Only) -> tuple[Track, ...]
     """
     parameters = {"since": window.start, "until": window.end, "length": bin_length(window)}
     parameters |= asdict(only)
-    services = query(client, _SERVICES, parameters)["service"]
+    services = load_services(client, window, only)
     return tuple(
         track
         for source in ("real", "synthetic")

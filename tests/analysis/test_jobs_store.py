@@ -12,10 +12,13 @@ import polars as pl
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from mobius_analysis.cells import load_cells
+from mobius_analysis.cells import cell_document, load_cells
 from mobius_analysis.changes import load_changes
+from mobius_analysis.correlate import Cell, correlate
+from mobius_analysis.correlate_matched import correlate_matched
 from mobius_analysis.findings import load_open
 from mobius_analysis.jobs import run_job
+from mobius_analysis.matching import Match
 from mobius_analysis.reported import load_reported
 from mobius_analysis.rollup import SERIES, Only, Window, load_rollup, query
 from mobius_analysis.series import (
@@ -95,6 +98,29 @@ def keys_of(value: Any) -> dict[str, Any] | None:
     if isinstance(value, dict):
         return {key: keys_of(inner) for key, inner in value.items()}
     return None
+
+
+@pytest.mark.parametrize("by", ["hour", "load"])
+def test_matching_service_by_service_is_matching_all_at_once(
+    empty: Shop, shop: pl.DataFrame, by: Match
+) -> None:
+    named = pl.when(route="/search").then(pl.lit("")).otherwise(pl.col("route").str.slice(1, 2))
+    insert_rollup(empty.client, shop.with_columns(service=named))
+    client, length = empty.client, timedelta(hours=5)
+    windows = Window.of(START, END).cut(length)
+    frame = load_rollup(client, Window.of(START, END))
+    whole = correlate_matched(frame, windows, by)
+    shares: list[float] = []
+    found = load_cells(client, empty.zone, START, END, length, match=by, watch=shares.append)
+    assert len(frame["service"].unique()) == len(shares) > 1
+    assert shares[-1] == 1
+    assert [cell.matching is not None for cell in found.cells].count(True) > 3
+
+    def documents(cells: tuple[Cell, ...]) -> list[dict[str, Any]]:
+        return [cell_document("", replace(cell, network_share=None)) for cell in cells]
+
+    assert documents(found.cells) == documents(whole)
+    assert documents(found.unmatched) == documents(correlate(frame, windows))
 
 
 def test_the_document_has_the_promised_shape(settled: Shop) -> None:
