@@ -276,13 +276,14 @@ def shared_correlations(y: Answered, x: Answered, quantiles: Sequence[float]) ->
     if len(in_y) < FEW_COMMON_MINUTES:
         return [0.0] * len(quantiles)
     z_y, z_x = y.z[in_y], x.z[in_x]
-    a, b = ewc_terms(z_y), ewc_terms(z_x)
+    both = np.hstack([z_y, z_x])
+    a, b = np.hsplit(ewc_terms(both), 2)
     size = np.sqrt(np.sum(a * a, axis=0) * np.sum(b * b, axis=0))
     sides = [[side.estimates[q] for q in quantiles] for side in (y, x)]
-    whole, common = np.ones(len(quantiles)), np.ones(len(quantiles))
-    for estimates, z in zip(sides, (z_y, z_x), strict=True):
-        whole *= np.array([found.variance or 0.0 for found in estimates])
-        common *= long_run_variances(z, np.array([found.rho for found in estimates]))
+    rho = np.array([found.rho for side in sides for found in side])
+    common = np.prod(np.split(long_run_variances(both, rho), 2), axis=0)
+    variances = [[found.variance or 0.0 for found in side] for side in sides]
+    whole = np.prod(variances, axis=0)
     known = (size > 0) & (whole > 0)
     size, whole = np.where(known, size, 1.0), np.where(known, whole, 1.0)
     found = np.clip(np.sum(a * b, axis=0) / size, -0.999, 0.999)

@@ -15,7 +15,6 @@ from mobius_analysis.correlate import (
     SideSummary,
     judge_cells,
     measure,
-    name_ratio,
 )
 from mobius_analysis.correlate_matched import Matchings, judge_matched, measure_matched
 from mobius_analysis.intervals import Estimate, wilson
@@ -26,7 +25,7 @@ from mobius_analysis.ratio import MARGIN
 from mobius_analysis.reported import load_reported
 from mobius_analysis.rollup import Only, Window, load_rollup, load_services
 from mobius_analysis.sampled_count import count_bounds
-from mobius_analysis.verdicts import HEADLINE, QUANTILES, name_of
+from mobius_analysis.verdicts import HEADLINE, QUANTILES, name_of, name_ratio
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.options import format_time
 
@@ -93,8 +92,8 @@ def load_cells(
     reported = load_reported(client, whole, environment=environment or "")
     only = Only(environment=environment or "")
     if match != "none":
-        measured, like, matchings = _measure_both(client, windows, only, match, watch)
-        cells = judge_cells(measured, windows, reported=reported, margin=margin)
+        unmatched, like, matchings = _measure_both(client, windows, only, match, watch)
+        cells = judge_cells(unmatched, windows, reported=reported, margin=margin)
         cells = with_network(client, zone, whole, cells)
         matched = judge_matched(like, matchings, windows, reported=reported, margin=margin)
         return CorrelationResult(zone.name, whole, matched, cells)

@@ -196,7 +196,16 @@ def strongest_correlation(T: int) -> float:
 
 def own_correlation(z: NDArray[np.float64]) -> float:
     """Correlation of neighbouring minutes by which ``z`` (T >= 1) is prewhitened: not negative, and bounded."""
-    return min(max(lag_one(z), 0.0), strongest_correlation(len(z)))
+    return float(own_correlations(z[:, None])[0])
+
+
+def own_correlations(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """:func:`own_correlation` of several series in the same minutes, from z (T, Q), gives (Q,)."""
+    power = np.sum(z * z, axis=0)
+    r = np.divide(np.sum(z[1:] * z[:-1], axis=0), power, out=np.zeros_like(power), where=power > 0)
+    drawn = np.where(power > 0, r + (1 + 3 * r) / len(z), 0.0)  # as in lag_one
+    bounded: NDArray[np.float64] = np.clip(drawn, 0.0, strongest_correlation(len(z)))
+    return bounded
 
 
 def margin_of_sum(z: NDArray[np.float64], confidence: float) -> float:

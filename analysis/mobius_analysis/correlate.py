@@ -17,11 +17,13 @@ from mobius_analysis.batch_estimates import (
     estimate_groups,
     shared_correlations,
 )
+from mobius_analysis.batch_ratios import ratios
 from mobius_analysis.clusters import Clusters
 from mobius_analysis.error_rates import (
     ErrorComparison,
     Failures,
     compare_errors,
+    design_effects,
     failures_of,
     judge_errors,
 )
@@ -40,7 +42,6 @@ from mobius_analysis.verdicts import (
     Verdict,
     discoveries,
     judge,
-    name_of,
     needs,
 )
 
@@ -51,12 +52,12 @@ __all__ = [
     "correlate",
     "judge_cells",
     "measure",
-    "name_ratio",
     "pick_vantage",
     "summarise",
 ]
 
 Vantage = Literal["server", "client"]
+_Series = Mapping[tuple[str, str], Group]  # by source and vantage
 
 _ENOUGH_AT_SERVER: Final = 72  # the least number that gives p95 an interval
 
@@ -152,9 +153,9 @@ def measure(batch: Batch, windows: Sequence[Window]) -> list[Cell]:
     for row, group in zip(batch.groups.iter_rows(named=True), groups, strict=True):
         key = tuple(row[name] for name in CELL), row["window"]
         cells.setdefault(key, {})[row["source"], row["vantage"]] = group
-    return [
-        _measure(subject, windows[number], series) for (subject, number), series in cells.items()
-    ]
+    return _measure(
+        [(subject, windows[number], series) for (subject, number), series in cells.items()]
+    )
 
 
 def judge_cells(
@@ -173,33 +174,51 @@ def _order(cell: Cell) -> tuple[object, ...]:
     return cell.window.start, cell.service, cell.route, cell.method, cell.region
 
 
-def _measure(
-    subject: Sequence[str], window: Window, series: Mapping[tuple[str, str], Group]
-) -> Cell:
-    region, service, method, route = subject
+def _measure(measured: Sequence[tuple[Sequence[str], Window, _Series]]) -> list[Cell]:
+    sides = [_sides(series) for _, _, series in measured]
+    effects = iter(design_effects([group.failures for _, *both in sides for group in both]))
+    compared = [
+        compare_errors(real.failures, test.failures, (next(effects), next(effects)))
+        for _, real, test in sides
+    ]
+    told = _ratios([(real.answered, test.answered) for _, real, test in sides])
+    cells = []
+    for (subject, window, series), (vantage, real, test), found, errors in zip(
+        measured, sides, told, compared, strict=True
+    ):
+        region, service, method, route = subject
+        cells.append(
+            Cell(
+                region=region,
+                service=service,
+                method=method,
+                route=route,
+                window=window,
+                vantage=vantage,
+                production=_summary(real.failures, real.answered),
+                synthetic=_summary(test.failures, test.answered),
+                suspected=_suspected(series),
+                ratios=found,
+                kept={},
+                verdict="inconclusive",
+                needs=None,
+                family=0,
+                errors=errors,
+            )
+        )
+    return cells
+
+
+def _sides(series: _Series) -> tuple[Vantage, Group, Group]:
+    """Vantage of the tests, production and tests."""
     tests = {v: one for (source, v), one in series.items() if source == "synthetic"}
-    seen = {v: 0 if t.answered is None else t.answered.requests for v, t in tests.items()}
-    vantage = _pick(seen)
-    real, test = series.get(("real", "server"), NOBODY), tests.get(vantage, NOBODY)
-    production, synthetic = (_summary(side.failures, side.answered) for side in (real, test))
-    return Cell(
-        region=region,
-        service=service,
-        method=method,
-        route=route,
-        window=window,
-        vantage=vantage,
-        production=production,
-        synthetic=synthetic,
-        suspected=sum(
-            one.failures.requests for (source, _), one in series.items() if source == "suspected"
-        ),
-        ratios=_ratios(real.answered, test.answered),
-        kept={},
-        verdict="inconclusive",
-        needs=None,
-        family=0,
-        errors=compare_errors(real.failures, test.failures),
+    vantage = _pick({v: 0 if t.answered is None else t.answered.requests for v, t in tests.items()})
+    return vantage, series.get(("real", "server"), NOBODY), tests.get(vantage, NOBODY)
+
+
+def _suspected(series: _Series) -> int:
+    return sum(
+        one.failures.requests for (source, _), one in series.items() if source == "suspected"
     )
 
 
@@ -217,7 +236,7 @@ def _stand_in(
         one = runs.pop((cell.window, cell.subject), None)
         yield cell if one is None or cell.synthetic.requests else _with_reported(cell, one)
     for (window, subject), one in runs.items():
-        yield _with_reported(_measure(subject, window, {}), one)
+        yield _with_reported(_measure([(subject, window, {})])[0], one)
 
 
 def _with_reported(cell: Cell, reported: Reported) -> Cell:
@@ -303,13 +322,17 @@ def _summary(failures: Failures, answered: Answered | None) -> SideSummary:
     )
 
 
-def _ratios(y: Answered | None, x: Answered | None) -> dict[float, Ratio]:
-    if y is None or x is None:
-        return {}
-    return {
-        q: ratio(y.estimates[q], x.estimates[q], shared)
-        for q, shared in zip(QUANTILES, shared_correlations(y, x, QUANTILES), strict=True)
-    }
+def _ratios(
+    sides: Sequence[tuple[Answered | None, Answered | None]],
+) -> list[dict[float, Ratio]]:
+    pairs: list[tuple[Estimate, Estimate]] = []
+    correlations: list[float] = []
+    for y, x in sides:
+        if y is not None and x is not None:
+            pairs += [(y.estimates[q], x.estimates[q]) for q in QUANTILES]
+            correlations += shared_correlations(y, x, QUANTILES)
+    found = iter(ratios(pairs, correlations))
+    return [{} if y is None or x is None else {q: next(found) for q in QUANTILES} for y, x in sides]
 
 
 def _judge_family(measured: Iterable[Cell], margin: float) -> Iterator[Cell]:
@@ -372,11 +395,3 @@ def _needs(cell: Cell, family: int, margin: float) -> Needs:
         if q not in cell.ratios or not cell.ratios[q].equivalent(margin)
     ]
     return max(asked, key=lambda need: float("inf") if need.requests is None else need.requests)
-
-
-def name_ratio(q: float, found: Ratio) -> str:
-    """Say a ratio with its interval for people: p95 1.32 (1.21 to 1.44)."""
-    bounds = found.bounds
-    if bounds.low is None or bounds.high is None:
-        return f"{name_of(q)} {bounds.value:.2f} (no interval)"
-    return f"{name_of(q)} {bounds.value:.2f} ({bounds.low:.2f} to {bounds.high:.2f})"

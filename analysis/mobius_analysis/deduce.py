@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mobius_analysis.cells import CorrelationResult, cell_document, errors_document, side_document
 from mobius_analysis.changes import Change, Movement
-from mobius_analysis.correlate import Cell, name_ratio
+from mobius_analysis.correlate import Cell
 from mobius_analysis.findings import Finding, Kind, Severity, Subject
 from mobius_analysis.rollup import Window, query
-from mobius_analysis.verdicts import Verdict, name_of
+from mobius_analysis.verdicts import Verdict, name_of, name_ratio
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.options import format_time
 

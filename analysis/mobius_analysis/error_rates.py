@@ -15,8 +15,8 @@ from scipy.special import ndtr, ndtri, stdtrit
 
 from mobius_analysis.clusters import (
     ewc_count,
-    long_run_variance,
-    own_correlation,
+    long_run_variances,
+    own_correlations,
 )
 from mobius_analysis.intervals import CONFIDENCE, EQUIVALENCE_CONFIDENCE, Bounds
 from mobius_analysis.ratio import MARGIN
@@ -29,6 +29,7 @@ __all__ = [
     "ErrorVerdict",
     "Failures",
     "compare_errors",
+    "design_effects",
     "failures_of",
     "judge_errors",
 ]
@@ -186,8 +187,14 @@ def _tail(distance: float, reach: float) -> float:
     return float(min(1.0, 2 * ndtr(-_NORMAL * distance / reach)))
 
 
-def compare_errors(production: Failures, synthetic: Failures) -> ErrorComparison:
+def compare_errors(
+    production: Failures,
+    synthetic: Failures,
+    effects: Sequence[float | None] | None = None,
+) -> ErrorComparison:
     """Compare the shares of failed requests of both sides; nothing is judged yet.
+
+    ``effects`` are the :func:`design_effects` of both where they are known already.
 
     Steps
     -----
@@ -199,7 +206,8 @@ def compare_errors(production: Failures, synthetic: Failures) -> ErrorComparison
     3. Wilson's interval for the effective number of requests (Korn and Graubard 1998).
     4. The difference by Newcombe's hybrid (1998), the ratio by MOVER-R (Donner and Zou 2012).
     """
-    effects = [_design_effect(side) for side in (production, synthetic)]  # 1
+    if effects is None:
+        effects = design_effects((production, synthetic))  # 1
     y = _side(production, _effect(production, effects[0], synthetic, effects[1]))  # 2, 3
     x = _side(synthetic, _effect(synthetic, effects[1], production, effects[0]))
     if y is None or x is None:
@@ -214,19 +222,35 @@ def compare_errors(production: Failures, synthetic: Failures) -> ErrorComparison
     )
 
 
-def _design_effect(side: Failures) -> float | None:
-    """Variance over that of independent requests; None where failures or minutes are too few to show one."""
-    T = len(side.weights)
-    if T < _LEAST_MINUTES or side.errors < 2 or side.errors == side.requests:
-        return None
-    total = side.weight
-    share = side.failed_weight / total
-    if not 0 < share < 1:
-        return None
-    z = side.failed - share * side.weights
-    variance = long_run_variance(z, own_correlation(z)) / total**2
-    t = float(stdtrit(ewc_count(T), (1 + CONFIDENCE) / 2)) / _NORMAL
-    return max(1.0, t * t * variance * side.effective / (share * (1 - share)))
+def design_effects(sides: Sequence[Failures]) -> list[float | None]:
+    """Variance of each side's share over that of independent requests, sides with equally many minutes at once.
+
+    None where failures or minutes are too few to show one.
+    """
+    effects: list[float | None] = [None] * len(sides)
+    alike: dict[int, list[int]] = {}
+    for place, side in enumerate(sides):
+        if _shows_bursts(side):
+            alike.setdefault(len(side.weights), []).append(place)
+    for T, places in alike.items():
+        shown = [sides[place] for place in places]
+        shares = [side.failed_weight / side.weight for side in shown]
+        z = np.stack(
+            [side.failed - share * side.weights for side, share in zip(shown, shares, strict=True)],
+            axis=1,
+        )
+        variances = long_run_variances(z, own_correlations(z))
+        t = float(stdtrit(ewc_count(T), (1 + CONFIDENCE) / 2)) / _NORMAL
+        for place, side, share, variance in zip(places, shown, shares, variances, strict=True):
+            independent = share * (1 - share) * side.weight**2 / side.effective
+            effects[place] = max(1.0, t * t * float(variance) / independent)
+    return effects
+
+
+def _shows_bursts(side: Failures) -> bool:
+    if len(side.weights) < _LEAST_MINUTES or side.errors < 2 or side.errors == side.requests:
+        return False
+    return 0 < side.failed_weight < side.weight
 
 
 def _effect(side: Failures, own: float | None, other: Failures, others: float | None) -> float:

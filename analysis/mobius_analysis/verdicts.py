@@ -24,6 +24,7 @@ __all__ = [
     "discoveries",
     "judge",
     "name_of",
+    "name_ratio",
     "needs",
     "strictness",
 ]
@@ -68,6 +69,14 @@ class Needs:
 def name_of(q: float) -> str:
     """Name of a quantile: 0.5 is p50, 0.999 is p99.9."""
     return f"p{q * 100:g}"
+
+
+def name_ratio(q: float, found: Ratio) -> str:
+    """Say a ratio with its interval for people: p95 1.32 (1.21 to 1.44)."""
+    bounds = found.bounds
+    if bounds.low is None or bounds.high is None:
+        return f"{name_of(q)} {bounds.value:.2f} (no interval)"
+    return f"{name_of(q)} {bounds.value:.2f} ({bounds.low:.2f} to {bounds.high:.2f})"
 
 
 def discoveries(p_values: Sequence[float]) -> list[bool]:

@@ -137,8 +137,8 @@ def same(cell: Cell, frame: pl.DataFrame) -> None:
     assert {q: bounds(r.bounds) for q, r in cell.ratios.items()} == {
         q: bounds(b) for q, b in ratios.items()
     }
-    errors = [failures_of(side) for side in sides_of(rows)]
-    assert parts_of(cell.errors) == parts_of(compare_errors(*errors))
+    real, test = (failures_of(side) for side in sides_of(rows))
+    assert parts_of(cell.errors) == parts_of(compare_errors(real, test))
     suspected = rows.filter(pl.col("source") == "suspected")
     assert cell.suspected == suspected["requests"].sum()
 
