@@ -14,7 +14,7 @@ from mobius_dashboards import strings
 from mobius_dashboards.configuration import configuration
 from mobius_dashboards.login import current_viewer
 from mobius_dashboards.markup import esc, notice, with_code
-from mobius_dashboards.pages import endpoint, overview, trace
+from mobius_dashboards.pages import endpoint, overview, residency, trace
 from mobius_dashboards.session import forget_another
 from mobius_dashboards.sidebar import sidebar
 from mobius_dashboards.style import css
@@ -26,6 +26,7 @@ _PAGES: Final[dict[str, Callable[[View], None]]] = {
     "overview": overview.show,
     "endpoint": endpoint.show,
     "trace": trace.show,
+    "residency": residency.show,
 }
 
 

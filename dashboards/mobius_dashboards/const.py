@@ -19,7 +19,7 @@ __all__ = [
     "VerdictWord",
 ]
 
-PAGES: Final = ("overview", "endpoint", "trace")
+PAGES: Final = ("overview", "endpoint", "trace", "residency")
 PRESETS: Final = {"1h": "1 h", "6h": "6 h", "24h": "24 h", "7d": "7 d"}
 # How production's minutes are matched to the test's; none where nothing is chosen.
 MATCHES: Final = {"hour": "The tests' hours of day", "load": "The tests' load"}

@@ -31,7 +31,8 @@ def sidebar(viewer: Viewer, zones: Zones, state: State, window: Window, now: dat
     bar = st.sidebar
     bar.html(
         f'<p class="mr-brand">{anchor(link(State(since=state.since, until=state.until)), "Mobius RUM")}</p>'
-        f'<p class="mr-viewer">Viewer <b>{esc(viewer.name)}</b> sees {esc(viewer.sight)}</p>'
+        f'<p class="mr-viewer">Viewer <b>{esc(viewer.name)}</b> sees {esc(viewer.sight)}. '
+        f"{anchor(link(replace(state, page='residency', trace='', at='')), 'Residency')}</p>"
     )
     seen = [zone for zone in zones if viewer.sees(zone.name)]
     chosen = [zone for zone in seen if state.zone in ("", zone.name)]

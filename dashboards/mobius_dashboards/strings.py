@@ -37,6 +37,8 @@ def title(state: State) -> str:
         return f"{state.method} {state.route}".strip()
     if state.page == "trace":
         return f"Trace {state.trace[:8]}".strip()
+    if state.page == "residency":
+        return "Residency"
     return "Overview"
 
 

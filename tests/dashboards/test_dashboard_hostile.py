@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import pytest
 import streamlit as st
+from clickhouse_connect.driver.client import Client
 from streamlit.testing.v1 import AppTest
 
 import mobius_dashboards
@@ -142,8 +143,24 @@ def _filled(zone: Zone, seed: int, since: datetime, asked: list[bytes]) -> Guard
         f"canary-{region} got slower", {"why": f"canary-{region}"}, anchor="1",
     )  # fmt: skip
     save_findings(client, [finding], datetime.now(UTC))
+    _fill_books(client, since, f"canary-{region}")
     client.close()
     return Guarded(zone, region, story.route, traces[0], asked)
+
+
+def _fill_books(client: Client, at: datetime, canary: str) -> None:
+    """What the residency page shows of a zone."""
+    client.insert(
+        "quarantine",
+        [["region is not of this zone", canary, "shop", 1, "", 0, 0, "", at]],
+        ["reason", "region", "service", "spans", "topic", "partition", "offset", "payload", "at"],
+    )
+    client.insert(
+        "removed_attributes",
+        [[at.replace(minute=0), "", canary, 1, 1]],
+        ["hour", "region", "service", "spans", "attributes"],
+    )
+    client.insert("audit_log", [[at, uuid4(), canary, "trace"]], ["at", "id", "viewer", "action"])
 
 
 @pytest.fixture
@@ -195,6 +212,9 @@ def addresses(zone: Guarded, window: dict[str, str]) -> list[dict[str, str]]:
         {"page": "trace", "trace": zone.trace},
         {"page": "trace", "trace": zone.trace, "zone": name},
         {"page": "trace", "trace": zone.trace, "region": zone.region, "at": window["since"]},
+        {"page": "residency"},
+        {"page": "residency", "zone": name},
+        {"page": "residency", "region": zone.region},
     ]
     return [{**each, **window} for each in found]
 
@@ -206,6 +226,7 @@ def fill_caches(zone: Guarded, world: World, looking: Callable[[str], None]) -> 
         {},
         {"page": "endpoint", "route": zone.route},
         {"page": "trace", "trace": zone.trace},
+        {"page": "residency"},
     ):
         page(**which, **world.window)
     settled()
@@ -234,6 +255,9 @@ def test_a_viewer_of_both_zones_sees_what_others_may_not(
     assert f"{zone.canary}-release" in seen["endpoint"]
     assert f"{zone.canary}-release" in seen["trace"]
     assert zone.trace[:8] in seen["trace"]
+    assert (
+        seen["residency"].count(f">{zone.canary}<") >= 3 * 3
+    )  # region, service and viewer; three addresses
     assert ROW in seen["trace"]
     assert {"spans", "dead_letters", "quarantine"} <= zone.rows_read
 

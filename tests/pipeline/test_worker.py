@@ -25,6 +25,7 @@ from mobius_instrumentation.zones import Zone
 from mobius_pipeline.errors import TerminalError
 from mobius_pipeline.kafka_client import describe_topic, end_offsets, ensure_topics
 from mobius_pipeline.ledger import Ledger
+from mobius_pipeline.removals import Removal, store_removals
 from mobius_pipeline.status import lag, span_identity, zone_status
 from mobius_pipeline.store import Purpose, connect
 from mobius_pipeline.wire import parse
@@ -103,8 +104,9 @@ def read_dead_letters(zone: Zone) -> list[tuple[dict[str, str], bytes | None]]:
 
 def test_poison_foreign_and_mixed_messages(zone_factory: ZoneFactory) -> None:
     zone = zone_factory()
-    own = [make_span() for _ in range(4)]
-    mixed = make_message(make_resource([make_span()], region="us-east-1"), make_resource([own[1]]))
+    own = [make_span(dropped_attributes_count=2) for _ in range(4)]
+    foreign = make_span(dropped_attributes_count=5)
+    mixed = make_message(make_resource([foreign], region="us-east-1"), make_resource([own[1]]))
     positions = publish(
         zone,
         [
@@ -122,6 +124,10 @@ def test_poison_foreign_and_mixed_messages(zone_factory: ZoneFactory) -> None:
         s.span_id for s in own
     )
     assert rows(zone, "SELECT sum(requests) FROM latency_minute") == [(4,)]
+    assert rows(
+        zone,
+        "SELECT region, service, sum(spans), sum(attributes) FROM removed_attributes GROUP BY ALL",
+    ) == [("eu-west-1", "shop", 4, 8)]
     status = zone_status(zone)
     assert (status.spans, status.traces, status.lag) == (4, 4, 0)
     assert (status.dead_letters, status.quarantined, status.minutes >= 1) == (2, 4, True)
@@ -149,6 +155,18 @@ def test_poison_foreign_and_mixed_messages(zone_factory: ZoneFactory) -> None:
     assert rows(
         zone, "SELECT partition, offset FROM dead_letters ORDER BY partition, offset"
     ) == sorted([positions[1], positions[3]])
+
+
+def test_removals_of_a_repeated_range_count_once(zone_factory: ZoneFactory) -> None:
+    zone = zone_factory(topics=False)
+    client = connect(zone, Purpose.INGEST)
+    found = [Removal("eu-west-1", "shop", 2, 7), Removal("eu-west-1", "shop", 1, 1)]
+    for token in ("t/0/0-9", "t/0/0-9", "t/0/10-19"):
+        store_removals(client, found, token)
+    store_removals(client, [], "t/0/20-29")
+    client.close()
+    told = rows(zone, "SELECT sum(spans), sum(attributes) FROM removed_attributes")
+    assert told == [(6, 16)]
 
 
 def publish_slowly(

@@ -10,11 +10,13 @@ from mobius_dashboards.queries.detail import detail
 from mobius_dashboards.queries.endpoint import Run, Shapes, Subject, runs, shapes
 from mobius_dashboards.queries.examples import examples, generated
 from mobius_dashboards.queries.lag import Lag, ask_lag, lag
+from mobius_dashboards.queries.residency import Borders, borders
 from mobius_dashboards.queries.traces import MOST_SPANS, trace
 from mobius_dashboards.queries.zones import Facets, Health, facets, health
 
 __all__ = [
     "MOST_SPANS",
+    "Borders",
     "Correlation",
     "Facets",
     "Health",
@@ -23,6 +25,7 @@ __all__ = [
     "Shapes",
     "Subject",
     "ask_lag",
+    "borders",
     "correlation",
     "detail",
     "examples",

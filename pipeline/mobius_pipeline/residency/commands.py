@@ -1,4 +1,4 @@
-"""``mobius-rum residency``: check the policy, explain what a viewer sees, write it as SQL, list who read rows, erase."""
+"""``mobius-rum residency``: check the policy, explain what a viewer sees, write it as SQL, list who read rows, erase, sum up."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from mobius_pipeline.options import (
     print_json,
 )
 from mobius_pipeline.residency.erase_commands import erase
+from mobius_pipeline.residency.status_commands import status
 
 if TYPE_CHECKING:
     from mobius_pipeline.residency.policy import Policy
@@ -36,6 +37,7 @@ def register(app: typer.Typer) -> None:
     app.command("sql")(sql)
     app.command("erase")(erase)
     app.command("audit")(audit)
+    app.command("status")(status)
 
 
 def check(*, config: ConfigOption = None, json: JsonOption = False) -> None:

@@ -39,8 +39,9 @@ AGGREGATE_TABLES: Final = (
     "predictions",
     "synthetic_runs",
     "hub_exports",
+    "removed_attributes",
 )
-"""One row is many requests, a test's run, or an export: for both levels."""
+"""One row is many requests, a test's run, an export, or an hour's account: for both levels."""
 
 INTERNAL_TABLES: Final = (
     "span_wire",

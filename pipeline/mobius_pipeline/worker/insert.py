@@ -23,6 +23,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 from mobius_pipeline.dead_letters import DeadLetter, DeadLetters
 from mobius_pipeline.errors import TerminalError
 from mobius_pipeline.quarantine import store_foreign
+from mobius_pipeline.removals import store_removals
 from mobius_pipeline.wire import INSERT_SETTINGS, TABLE, envelope
 from mobius_pipeline.worker.assign import Fence, unfenced
 from mobius_pipeline.worker.isolate import find_refused, is_poison, reason_of
@@ -56,7 +57,7 @@ class Insert:
         """Store one batch; give it as it was stored.
 
         1. Leave out what an earlier attempt at the same range declared dead.
-        2. Write what is known to be dead, and what is foreign.
+        2. Write what is known to be dead, what is foreign, and what the services removed.
         3. Store the rest; where the engine refuses messages, declare these dead and store what is left.
 
         Raises
@@ -82,6 +83,8 @@ class Insert:
             ],
             item.token,
         )
+        removed = (one for routed in item.items for one in routed.removed)
+        store_removals(self._client, removed, item.token)
         try:
             self._store(item)  # 3
         except DatabaseError as error:

@@ -7,6 +7,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
 
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.quarantine import Foreign, Reason
+from mobius_pipeline.removals import count_removals
 from mobius_pipeline.wire import count_spans
 from mobius_pipeline.worker.steps import Checked, Routed
 
@@ -30,13 +31,15 @@ class Route:
             if reason is not None
         ]
         if not strange:
-            return (Routed(item.message, item.payload, count_spans(item.request), (), ""),)
+            removed = count_removals(item.request)
+            spans = count_spans(item.request)
+            return (Routed(item.message, item.payload, spans, (), "", removed),)
         foreign = tuple(_foreign(resource, region, reason) for resource, region, reason in strange)
         own = ExportTraceServiceRequest(
             resource_spans=[r for r in item.request.resource_spans if self._judge(r)[1] is None]
         )
         body = own.SerializeToString(deterministic=True)
-        return (Routed(item.message, body, count_spans(own), foreign, ""),)
+        return (Routed(item.message, body, count_spans(own), foreign, "", count_removals(own)),)
 
     def poll(self) -> tuple[()]:
         """Nothing waits here."""

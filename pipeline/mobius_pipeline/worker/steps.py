@@ -10,6 +10,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from mobius_pipeline.kafka_client import Topic
 from mobius_pipeline.quarantine import Foreign
+from mobius_pipeline.removals import Removal
 
 __all__ = ["Batch", "Chain", "Checked", "Message", "Routed", "Step"]
 
@@ -39,13 +40,17 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Routed:
-    """A message taken apart: ``body`` (b"" for none) with ``spans`` spans of this zone, and what is foreign."""
+    """A message taken apart: ``body`` (b"" for none) with ``spans`` spans of this zone, and what is foreign.
+
+    ``removed``: what the zone's own spans lack already.
+    """
 
     message: Message
     body: bytes
     spans: int
     foreign: tuple[Foreign, ...]
     problem: str
+    removed: tuple[Removal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
