@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -17,6 +18,9 @@ __all__ = ["MOST_BUCKETS", "load_batches"]
 
 MOST_BUCKETS: Final = 2_000_000
 """Buckets that one part has at most, unless a single route has more."""
+
+# Some parts take longer to load than to compute, others the reverse.
+_AHEAD: Final = 3
 
 _SIZES: Final = f"""
 SELECT toString(r.service) AS service, toString(r.route) AS route, sum(length(r.buckets)) + count() AS size
@@ -71,7 +75,7 @@ def load_batches(
     *,
     most_buckets: int = MOST_BUCKETS,
 ) -> Iterator[tuple[Batch, float]]:
-    """Load all groups of ``windows``, which :meth:`Window.cut` made; the next part loads while one is computed.
+    """Load all groups of ``windows``, which :meth:`Window.cut` made; the next parts load while one is computed.
 
     Yields each part with the share of the work that is done with it. Every cell is in one part.
 
@@ -86,10 +90,11 @@ def load_batches(
     whole, done = sum(part.size for part in parts), 0
     with ThreadPoolExecutor(1, thread_name_prefix="rollup") as ahead:
         # The client serves one thread at a time: only this one, from here on.
-        coming = [ahead.submit(_load, client, windows, only, part) for part in parts[:1]]
+        coming = deque(ahead.submit(_load, client, windows, only, n) for n in parts[:_AHEAD])
         for i, part in enumerate(parts):
-            batch = coming.pop().result()
-            coming += [ahead.submit(_load, client, windows, only, n) for n in parts[i + 1 : i + 2]]
+            batch = coming.popleft().result()
+            further = parts[i + _AHEAD : i + _AHEAD + 1]
+            coming.extend(ahead.submit(_load, client, windows, only, n) for n in further)
             done += part.size
             yield batch, done / whole
 
