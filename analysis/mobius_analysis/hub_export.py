@@ -42,12 +42,12 @@ class Export:
     """``cells`` and ``totals`` may leave the zone; ``account`` may not.
 
     Null on an axis of ``totals`` means all of it. ``counted_by`` says whether the least size was held by
-    ``subjects``, or by ``requests`` standing in for them.
+    ``subjects``, by ``requests`` standing in for them, or in some cells by the one and in others by the other.
     """
 
     cells: pl.DataFrame
     totals: pl.DataFrame
-    counted_by: Literal["subjects", "requests"]
+    counted_by: Literal["subjects", "requests", "both"]
     account: Account
 
 
@@ -65,12 +65,14 @@ def export_cells(
     ----------
     cells
         One row a cell: ``keys``, ``axes``, ``requests``, ``errors`` (numbers), ``buckets`` and ``weights`` (lists), and,
-        where subjects are known, ``subjects`` (how many distinct ones). Any other column stays behind.
+        where subjects are known, ``subjects`` (how many distinct ones; null for a cell of which none is). Any other
+        column stays behind.
     keys, axes
         Columns that tell cells apart; totals are over ``axes``, within one set of ``keys``. Both are columns that
         may cross.
     least
-        Distinct subjects of a cell that is published. Where any cell's are unknown, requests stand in for all.
+        Distinct subjects of a cell that is published. In a cell whose subjects are unknown, requests stand in. Requests
+        of nobody in a cell of which some are known count for nothing.
     least_in_tail
         Requests that the first and the last bucket of a histogram have at least.
 
@@ -80,10 +82,12 @@ def export_cells(
         A column may not cross, a cell stands twice, or an axis holds null.
     """
     _check(cells, [*keys, *axes])
-    known = "subjects" in cells.columns and cells["subjects"].null_count() == 0
-    counted = cells.with_columns(
-        (pl.min_horizontal("subjects", "requests") if known else pl.col("requests")).alias("_count")
-    ).filter(pl.col("requests") > 0)
+    if "subjects" not in cells.columns:
+        cells = cells.with_columns(subjects=pl.lit(None, pl.UInt64))
+    counted = cells.filter(pl.col("requests") > 0).with_columns(
+        _count=pl.min_horizontal(pl.col("subjects", "requests").cast(pl.Int64))  # leaves out nulls
+    )
+    known, all_of_them = counted["subjects"].count(), len(counted)
     groups = counted.partition_by(list(keys), maintain_order=True) if keys else [counted]
     parts = [_export_group(group, keys, axes, least) for group in groups if len(group)]
     kept = [cell for cell, _, _ in parts]
@@ -94,7 +98,7 @@ def export_cells(
     return Export(
         cells=_without_thin_tails(inside, least_in_tail),
         totals=pl.concat(totals) if totals else pl.DataFrame(schema=schema),
-        counted_by="subjects" if known else "requests",
+        counted_by="requests" if not known else "subjects" if known == all_of_them else "both",
         account=Account(*(int(number) for number in counts)),
     )
 

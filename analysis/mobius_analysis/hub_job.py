@@ -41,6 +41,12 @@ GROUP BY ALL
 HAVING requests > 0
 ORDER BY ALL
 """
+_SUBJECTS: Final = """
+SELECT toStartOfHour(s.hour) AS minute, {names}uniqMerge(s.subjects) AS subjects
+FROM latency_subjects AS s
+WHERE s.hour >= {{since:DateTime('UTC')}} AND s.hour < {{until:DateTime('UTC')}}
+GROUP BY ALL
+"""
 # Blocks of one insert are squashed into one, so that the hour's token holds for all of it or for nothing.
 _ONE_BLOCK: Final = {
     "min_insert_block_size_rows": 100_000_000,
@@ -129,9 +135,16 @@ def load_hour(client: Client, hour: datetime, rules: ToHub) -> Export:
     labels = [name for name in _LABELS if name in rules.columns]
     axes: list[str] = [name for name in _AXES if name in labels] or ["minute"]
     # The hour itself keeps the grouping from being one of nothing.
-    names = "".join(f"toString(r.{name}) AS {name}, " for name in labels)
-    cells = query(client, _CELLS.format(names=names), {"since": hour, "until": hour + HOUR})
-    frame = cells.with_columns(minute=pl.lit(hour))
+    edges = {"since": hour, "until": hour + HOUR}
+    cells, subjects = (
+        query(
+            client,
+            sql.format(names="".join(f"toString({table}.{name}) AS {name}, " for name in labels)),
+            edges,
+        ).with_columns(minute=pl.lit(hour))
+        for table, sql in (("r", _CELLS), ("s", _SUBJECTS))
+    )
+    frame = cells.join(subjects, on=["minute", *labels], how="left")
     keys = [name for name in labels if name not in axes]
     return export_cells(frame, keys=keys, axes=axes, least=rules.least_subjects)
 

@@ -80,7 +80,7 @@ a.mr-go:focus-visible,.mr-wf summary:focus-visible{outline:2px solid var(--accen
 .mr-brand{font-weight:700;font-size:1.12rem;letter-spacing:-.01em;color:var(--ink);margin:0 0 .1rem}
 .mr-brand a{color:inherit;text-decoration:none}
 .mr-viewer{font-size:.86rem;color:var(--muted);line-height:1.45;margin:0 0 .4rem}
-.mr-viewer b{color:var(--ink);font-weight:600}
+.mr-viewer a{color:var(--link)}.mr-viewer b{color:var(--ink);font-weight:600}
 .mr-wf{border:1px solid var(--line);border-radius:8px;overflow:hidden;font-size:.88rem}
 .mr-wf-row,.mr-wf-axis{display:grid;grid-template-columns:minmax(200px,34%) 1fr 84px 84px;align-items:center;column-gap:.6rem;padding:0 .7rem}
 .mr-wf-axis{background:var(--raised);color:var(--muted);font-size:.78rem;height:2rem;border-bottom:1px solid var(--line)}

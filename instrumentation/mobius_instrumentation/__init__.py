@@ -10,5 +10,13 @@ from mobius_instrumentation.asgi import instrument_asgi
 from mobius_instrumentation.errors import ConfigurationError
 from mobius_instrumentation.instrumentation import Instrumentation, instrument
 from mobius_instrumentation.stats import ExportStats
+from mobius_instrumentation.subjects import identify
 
-__all__ = ["ConfigurationError", "ExportStats", "Instrumentation", "instrument", "instrument_asgi"]
+__all__ = [
+    "ConfigurationError",
+    "ExportStats",
+    "Instrumentation",
+    "identify",
+    "instrument",
+    "instrument_asgi",
+]

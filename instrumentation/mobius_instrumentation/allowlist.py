@@ -8,12 +8,14 @@ because paths carry identifiers where routes do not; allow it only where paths a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from mobius_instrumentation.measures import MEASURES
 from mobius_instrumentation.redaction import clean_identifier, clean_text, is_own_network
+from mobius_instrumentation.subjects import SUBJECT
 
 __all__ = ["DEFAULT_ATTRIBUTES", "AttributePolicy"]
 
@@ -56,6 +58,8 @@ DEFAULT_ATTRIBUTES: Final = frozenset(
         "test.case.name",
         "test.suite.name",
         "user_agent.synthetic.type",
+        # whom a request is for: a pseudonym, never an id (subjects.py)
+        "enduser.pseudo.id",
         # measures of requests and processes (docs/instrumentation.md); the names of client calls are made of kinds
         *MEASURES,
         # errors: the type says what failed; message and stack trace hold data
@@ -93,6 +97,8 @@ DEFAULT_ATTRIBUTES: Final = frozenset(
 )
 """Names that are kept without being asked for."""
 
+# A hash in hexadecimal digits, ours or another's; what else a service may call a pseudonym is cleaned as any text.
+_PSEUDONYM: Final = re.compile(r"[0-9a-f]{32,128}")
 _ADDRESSES: Final = frozenset({"http.target", "http.url", "url.full", "url.path", "url.query"})
 # Versions like 1.2.3.4, hashes of commits, and random ids: of releases, processes and test runs, not of people.
 _IDENTIFIERS: Final = frozenset(
@@ -135,10 +141,12 @@ class AttributePolicy:
 
         Query strings and fragments of addresses are dropped (``url.query`` becomes empty); the rest as
         :func:`clean_text` has it. Versions and ids keep what looks like an address or a token, and ``server.address`` an
-        address of a private network.
+        address of a private network; a hash as pseudonym of a person stays what it is.
         """
         if name in _ADDRESSES:
             value = "" if name == "url.query" else value.partition("?")[0].partition("#")[0]
+        elif name == SUBJECT and _PSEUDONYM.fullmatch(value):
+            return value
         elif name in _IDENTIFIERS:
             return clean_identifier(value)
         elif name == "server.address" and is_own_network(value):

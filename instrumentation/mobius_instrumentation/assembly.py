@@ -29,6 +29,7 @@ from mobius_instrumentation.processor import ExportingProcessor
 from mobius_instrumentation.runtime import RuntimeReporter
 from mobius_instrumentation.sampling import sampler_from_environment
 from mobius_instrumentation.spans import LightTracerProvider
+from mobius_instrumentation.subjects import use_subject_key
 from mobius_instrumentation.synthetic import SyntheticTraffic
 from mobius_instrumentation.zone_variables import (
     CREDENTIALS_FILE,
@@ -102,6 +103,7 @@ def assemble(arguments: Mapping[str, Any], kafka_options: Mapping[str, Any] | No
         As :func:`options_and_zone`. Nothing was changed then.
     """
     settings, zones, zone = options_and_zone(arguments, os.environ)
+    use_subject_key(settings["subject_key"], zone.name)
     exporter = make_exporter(settings, zones, zone, kafka_options)
     processor = ExportingProcessor(exporter, settings["keep"])
     provider = _provider(settings, processor)

@@ -18,6 +18,7 @@ from mobius_instrumentation.headers import Found, proxy_wait_seconds
 from mobius_instrumentation.http_attributes import HttpAttributes, route_of
 from mobius_instrumentation.loop_monitor import GC, LoopMonitor
 from mobius_instrumentation.request import Request
+from mobius_instrumentation.subjects import SUBJECT
 
 __all__ = ["Exchange"]
 
@@ -194,6 +195,8 @@ class Exchange:
             measures["mobius.client.connection.duration"] = request.connection_wait_ns * _NANO
         if request.calls is not None:
             measures.update(request.client_measures())
+        if request.subject:
+            measures[SUBJECT] = request.subject
         return measures
 
     def _write_error(self, span: Span, error: Exception, attributes: dict[str, Any]) -> None:

@@ -125,6 +125,7 @@ def instrument(
     environment: str | None = None,
     instance_id: str | None = None,
     synthetic_key: str | None = None,
+    subject_key: str | None = None,
     attributes: Sequence[str] | None = None,
     max_queue_spans: int | None = None,
     max_queue_bytes: int | None = None,

@@ -21,6 +21,7 @@ TABLE: Final = "instrumentation"
 _NOT_IN_FILE: Final = {
     "zones": "the file is the map",
     "synthetic_key": "secrets are never in the file: set MOBIUS_SYNTHETIC_KEY",
+    "subject_key": "secrets are never in the file: set MOBIUS_SUBJECT_KEY",
     "instance_id": "it names one process: set MOBIUS_INSTANCE_ID",
 }
 

@@ -171,6 +171,15 @@ _OPTIONS: Final[tuple[Option[Any], ...]] = (
         "traffic counts as users' traffic.",
     ),
     Option(
+        "subject_key",
+        ("MOBIUS_SUBJECT_KEY",),
+        "",
+        None,
+        str,
+        "Secret of the zone, at least 16 bytes, by which `identify()` makes pseudonyms of people; the same for all services "
+        "of a zone, another in each zone. Without one no person is counted.",
+    ),
+    Option(
         "attributes",
         ("MOBIUS_ATTRIBUTES",),
         "",

@@ -61,6 +61,7 @@ class Request:
         "pending",
         "stack",
         "step_at",
+        "subject",
         "thread_wait_ns",
         "unweighted",
     )
@@ -77,6 +78,7 @@ class Request:
         self.calls: dict[CallKind, int] | None = None
         self.intervals: dict[CallKind, list[tuple[int, int]]] | None = None
         self.kept: bool | None = None  # the sampling decision, once it is made
+        self.subject = ""  # pseudonym of whom it is for
         self.unweighted = False  # kept by a rule: stands for itself alone
         self.pending: list[LightSpan] | None = None
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mobius_instrumentation.allowlist import AttributePolicy
 from mobius_instrumentation.redaction import clean_text
+from mobius_instrumentation.subjects import SUBJECT
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
@@ -212,6 +213,7 @@ class SpanEncoder:
             elif (
                 (kind is str or kind is int)
                 and len(body) <= _REMEMBERED_BYTES
+                and key != SUBJECT  # as many values as users: they would push out all others
                 and self.redacted == before  # what is remembered would not be counted again
             ):
                 if len(known) >= _MEMORY:

@@ -15,6 +15,7 @@ from clickhouse_connect.driver.client import Client
 from mobius_analysis.testing import Requests
 from mobius_instrumentation.zones import Hub, Zone
 from mobius_pipeline.migrate import migrate
+from mobius_pipeline.residency.tables import CROSSING_COLUMNS
 from mobius_pipeline.store import Purpose, connect
 
 HOUR = datetime(2026, 3, 1, 7, tzinfo=UTC)
@@ -56,3 +57,16 @@ def policy_file(folder: Path, zone: Zone, hub: Hub | None, rules: str = "") -> P
         text += f'[hub]\nclickhouse = "{hub.clickhouse}"\ndatabase = "{hub.database}"\n'
     file.write_text(text, encoding="utf-8")
     return file
+
+
+def insert_subjects(client: Client, people: int, *, hour: datetime = HOUR, **labels: str) -> None:
+    """Have so many people behind a cell of :func:`requests`, as the view of the spans would."""
+    values = requests(1, hour=hour, **labels)
+    row = {name: str(getattr(values, name)) for name in CROSSING_COLUMNS if name != "minute"}
+    columns = ", ".join(row)
+    named = ", ".join(f"{{{name}:String}}" for name in row)
+    client.command(
+        f"INSERT INTO latency_subjects (hour, {columns}, subjects) "
+        f"SELECT {{hour:DateTime('UTC')}}, {named}, uniqState(sipHash64(number)) FROM numbers({{people:UInt64}})",
+        parameters={"hour": hour, "people": people, **row},
+    )

@@ -15,7 +15,7 @@ from mobius_analysis.testing import insert_rollup, rollup_rows
 from mobius_pipeline.residency.policy import ToHub
 from tests.analysis.adversary import bounds, with_totals
 from tests.analysis.conftest import Shop, store_of
-from tests.analysis.hub_store import HOUR, HubStore, hub_of, requests
+from tests.analysis.hub_store import HOUR, HubStore, hub_of, insert_subjects, requests
 
 pytestmark = pytest.mark.store
 
@@ -50,6 +50,22 @@ def fill(zone: Shop, tables: dict[tuple[datetime, str], Table]) -> None:
     insert_rollup(zone.client, rollup_rows(groups))
 
 
+def know(zone: Shop, tables: dict[tuple[datetime, str], Table]) -> dict[tuple[datetime, str], int]:
+    """Have people behind the cells of two tables in three, so many requests each; returns how many by table."""
+    made = {place: (0, 1, 30)[at % 3] for at, place in enumerate(tables)}
+    for (hour, route), table in tables.items():
+        for (r, v), number in np.ndenumerate(table):
+            if number and made[hour, route]:
+                people = people_of(int(number), made[hour, route])
+                where = {"route": route, "region": REGIONS[r], "version": VERSIONS[v]}
+                insert_subjects(zone.client, people, hour=hour, **where)
+    return made
+
+
+def people_of(requests: int, each: int) -> int:
+    return -(-requests // each)
+
+
 def published(hub: HubStore) -> dict[tuple[datetime, str], Published]:
     """Every number in the hub, by table and place; a total stands behind the last region or version."""
     rows = hub.client.query(
@@ -65,16 +81,27 @@ def published(hub: HubStore) -> dict[tuple[datetime, str], Published]:
     return told
 
 
-def assert_unsolvable(truth: Table, told: Published) -> int:
-    """Attack one table; returns how many small entries withstood."""
+def assert_unsolvable(truth: Table, told: Published, each: int) -> int:
+    """Attack one table, of which somebody made ``each`` requests (0: not known); returns how many small entries withstood."""
     table = with_totals(truth)
+    counts = table
+    if each > 1:
+        people = np.vectorize(people_of)(truth, each)
+        # The same people are in all cells, so a total has as many as its largest cell.
+        counts = table.copy()
+        counts[:-1, :-1] = people
+        counts[-1, :-1], counts[:-1, -1], counts[-1, -1] = (
+            people.max(axis=0),
+            people.max(axis=1),
+            people.max(),
+        )
     hidden = np.ones(table.shape, bool)
     for place, number in told.items():
         assert table[place] == number
         hidden[place] = False
-    primary = small(table, table, LEAST)
+    primary = small(table, counts, LEAST)
     assert hidden[primary].all()
-    reach = reach_of(table, table, primary, LEAST)
+    reach = reach_of(table, counts, primary, LEAST)
     slack = 1e-5 * max(1.0, table.max())
     for place in map(tuple, np.argwhere(primary)):
         low, high = bounds(table, hidden, place)
@@ -89,6 +116,7 @@ def campaign(url: str, seed: int, *, hours: int, routes: int) -> int:
     with store_of(url) as zone, hub_of(url) as hub:
         now = HOUR + timedelta(hours=hours + 1)
         fill(zone, tables)
+        made = know(zone, tables)
         rules = ToHub(least_subjects=LEAST)
         assert len(export_zone(zone.zone, hub.hub, rules, since=HOUR, now=now)) == hours
         before = published(hub)
@@ -99,7 +127,10 @@ def campaign(url: str, seed: int, *, hours: int, routes: int) -> int:
             later = now + timedelta(days=1)
             assert export_zone(zone.zone, hub.hub, other, since=HOUR, now=later) == ()
         assert published(hub) == before
-    return sum(assert_unsolvable(truth, before.get(place, {})) for place, truth in tables.items())
+    return sum(
+        assert_unsolvable(truth, before.get(place, {}), made[place])
+        for place, truth in tables.items()
+    )
 
 
 def test_no_small_cell_of_the_hub_can_be_solved(store_server: str) -> None:

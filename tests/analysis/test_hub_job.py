@@ -20,7 +20,14 @@ from mobius_analysis.testing import insert_rollup, rollup_rows
 from mobius_pipeline.errors import DependencyError
 from mobius_pipeline.residency.policy import PolicyError, ToHub
 from tests.analysis.conftest import Shop
-from tests.analysis.hub_store import HOUR, HubStore, hub_of, policy_file, requests
+from tests.analysis.hub_store import (
+    HOUR,
+    HubStore,
+    hub_of,
+    insert_subjects,
+    policy_file,
+    requests,
+)
 
 pytestmark = pytest.mark.store
 
@@ -84,6 +91,21 @@ def test_large_cells_cross_and_small_ones_stay_with_what_gives_them_away(
     assert (errors, route) == (0, "/a")
     kept = zone.client.query("SELECT small_cells, counted_by FROM hub_exports").result_rows
     assert kept == [(2, "requests")]
+
+
+def test_people_are_counted_where_they_are_known(zone: Shop, hub: HubStore) -> None:
+    """Two cells of 900 requests: one of three people, one of sixty; another of nobody known."""
+    insert_subjects(zone.client, 3, region=EU, route="/a", version="1")
+    insert_subjects(zone.client, 60, region=EU, route="/a", version="2")
+    (done,) = run(zone, hub)
+    assert done.counted_by == "both"
+    assert (EU, "1", 900) not in told(hub, "cell")
+    assert {(EU, "2", 900), (CENTRAL, "1", 900)} <= told(hub, "cell")
+    assert hub.client.query("SELECT counted_by FROM exports").result_rows == [("both",)]
+    names = hub.client.query(
+        "SELECT name FROM system.columns WHERE database = currentDatabase()"
+    ).result_columns[0]
+    assert not [name for name in names if name == "subjects"]
 
 
 def test_an_hour_is_exported_once_whatever_comes_later(zone: Shop, hub: HubStore) -> None:

@@ -108,12 +108,15 @@ def test_secrets_are_random_kept_and_private(folder: DataFolder, tmp_path: Path)
         "MOBIUS_SYNTHETIC_KEY",
         "MOBIUS_EU_CLICKHOUSE_PASSWORD",
         "MOBIUS_US_CLICKHOUSE_PASSWORD",
+        "MOBIUS_EU_SUBJECT_KEY",
+        "MOBIUS_US_SUBJECT_KEY",
     }
-    assert len(set(first.values())) == 3
+    assert len(set(first.values())) == 5
     file = folder.root / "credentials.env"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     again = folder.secrets(["eu", "us", "hub"])
     assert {name: again[name] for name in first} == first
+    assert "MOBIUS_HUB_SUBJECT_KEY" not in again
     other = DataFolder(tmp_path / "other")
     other.prepare()
     assert not set(other.secrets(["eu"]).values()) & set(first.values())

@@ -14,12 +14,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.errors import TerminalError
@@ -155,6 +157,33 @@ def test_poison_foreign_and_mixed_messages(zone_factory: ZoneFactory) -> None:
     assert rows(
         zone, "SELECT partition, offset FROM dead_letters ORDER BY partition, offset"
     ) == sorted([positions[1], positions[3]])
+
+
+def test_distinct_people_are_counted_by_the_hour_and_only_where_they_are_named(
+    zone_factory: ZoneFactory,
+) -> None:
+    zone = zone_factory()
+    start = 1_772_000_000_000_000_000
+    named = [
+        make_span(start_ns=start + number, attributes={"enduser.pseudo.id": f"p{number % 3}"})
+        for number in range(10)
+    ]
+    inner = make_span(attributes={"enduser.pseudo.id": "p9"}, kind=Span.SPAN_KIND_INTERNAL)
+    bad = make_span(attributes={"enduser.pseudo.id": "p8"}, duration_ns=-1)
+    nobody = make_span(start_ns=start, attributes={"http.route": "/nobody"})
+    publish(
+        zone,
+        [
+            (0, make_message(make_resource([*named[:5], inner, nobody]))),
+            (1, make_message(make_resource([*named[5:], bad]))),
+        ],
+    )
+    drain(zone)
+    told = "SELECT hour, route, source, status_class, uniqMerge(subjects) FROM latency_subjects GROUP BY ALL"
+    hour = datetime.fromtimestamp(start // 10**9 // 3600 * 3600, UTC)
+    ((at, *rest),) = rows(zone, told)
+    assert at.replace(tzinfo=UTC) == hour
+    assert rest == ["/orders/{order_id}", "real", "2xx", 3]
 
 
 def test_removals_of_a_repeated_range_count_once(zone_factory: ZoneFactory) -> None:

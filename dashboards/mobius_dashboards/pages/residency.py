@@ -105,7 +105,7 @@ def _zone_row(view: View, zone: Zone, rules: ZonePolicy, *, hub: bool) -> list[s
         f"<b>{esc(zone.name)}</b>",
         esc(", ".join(zone.regions)),
         level,
-        f"requests by the hour and <small>{esc(names)}</small>" if crosses else "nothing",
+        f"requests by the hour, by <small>{esc(names)}</small>" if crosses else "nothing",
         f"{rules.to_hub.least_subjects:,} people" if crosses else formatters.NOTHING,
         "for ever" if days is None else f"{days:,} days",
         "yes" if rules.reason_for_rows else "no",

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 import httpx
 import numpy as np
-from fastapi import Body, FastAPI, Header, HTTPException
+from fastapi import Body, Depends, FastAPI, Header, HTTPException
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 from opentelemetry.trace import get_current_span
 
@@ -19,6 +19,7 @@ from mobius_infra.demo import shop
 from mobius_infra.demo.latency_models import PARTIES, personalises
 from mobius_infra.demo.remote import RemoteParties, RemotePartyError
 from mobius_infra.demo.service import new_app, provider_of, serve, service_options
+from mobius_instrumentation import identify
 
 __all__ = ["create_app", "main"]
 
@@ -43,6 +44,7 @@ def create_app(catalog_url: str, *, region: str, version: str) -> FastAPI:
         )
 
     app = new_app(shop.SERVICE_STOREFRONT, region, version, set_up)
+    app.router.dependencies.append(Depends(_whom))
 
     @app.get("/products/{product_id}")
     async def product(product_id: str) -> dict[str, Any]:
@@ -84,6 +86,11 @@ def create_app(catalog_url: str, *, region: str, version: str) -> FastAPI:
         return {"items": popular["items"]}
 
     return app
+
+
+async def _whom(x_customer: Customer = "") -> None:
+    """Count the request for its customer."""
+    identify(x_customer)
 
 
 async def _ask(app: FastAPI, method: str, path: str, **request: Any) -> Any:

@@ -90,7 +90,7 @@ class DemoParts:
             own = ("--database", str(self._plan.folder.root / "demo" / f"{region}.sqlite"))
         else:
             own = ("--catalog-url", self.address("catalog", region))
-        environment = self._plan.environment(SYNTHETIC_KEY)
+        environment = self._plan.environment(SYNTHETIC_KEY) | self._plan.subject_key(region)
         environment |= {
             "MOBIUS_REGION": region,
             "MOBIUS_SERVICE_VERSION": version,

@@ -14,10 +14,12 @@ from typing import Any, Final
 from mobius_pipeline.config import CREDENTIALS_FILE, read_credentials_file, state_folder
 from mobius_pipeline.errors import UsageError
 
-__all__ = ["SYNTHETIC_KEY", "DataFolder", "default_data_folder"]
+__all__ = ["SUBJECT_KEY", "SYNTHETIC_KEY", "DataFolder", "default_data_folder", "subject_key_of"]
 
 # Name in the environment of the key that signs test traffic.
 SYNTHETIC_KEY: Final = "MOBIUS_SYNTHETIC_KEY"
+SUBJECT_KEY: Final = "MOBIUS_SUBJECT_KEY"
+"""What a service of the demo gets its zone's key as."""
 
 
 def default_data_folder(environment: Mapping[str, str] | None = None) -> Path:
@@ -27,6 +29,11 @@ def default_data_folder(environment: Mapping[str, str] | None = None) -> Path:
         Path(values.get("HOME", "~")).expanduser() / ".local" / "share"
     )
     return Path(base) / "mobius-rum"
+
+
+def subject_key_of(zone: str) -> str:
+    """Name under which the folder keeps the secret of a zone's pseudonyms."""
+    return f"MOBIUS_{zone.upper()}_SUBJECT_KEY"
 
 
 class DataFolder:
@@ -122,12 +129,13 @@ class DataFolder:
         )
 
     def secrets(self, stores: Sequence[str]) -> dict[str, str]:
-        """Key of the test traffic and passwords of ``stores``: random once, then kept beside zones.toml."""
+        """Key of the test traffic, passwords of ``stores`` and keys of the zones' pseudonyms: random once, then kept beside zones.toml."""
         file = self.root / CREDENTIALS_FILE
         known = read_credentials_file(file)
         wanted = [
             SYNTHETIC_KEY,
             *(f"MOBIUS_{store.upper()}_CLICKHOUSE_PASSWORD" for store in stores),
+            *(subject_key_of(store) for store in stores if store != "hub"),
         ]
         known |= {name: secrets.token_urlsafe(24) for name in wanted if name not in known}
         text = "# Made by `mobius-rum up` for this data folder alone. Keep it to yourself.\n"

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 
-from mobius_infra.stack.folder import SYNTHETIC_KEY, DataFolder
+from mobius_infra.stack.folder import SUBJECT_KEY, SYNTHETIC_KEY, DataFolder, subject_key_of
 from mobius_infra.stack.options import REGIONS, BrokerKind, StackOptions
 from mobius_infra.stack.part import Part
 from mobius_infra.stack.probes import http_answers, port_answers
@@ -145,7 +145,13 @@ class Plan:
 
     def full_environment(self) -> dict[str, str]:
         """Environment of what may read every zone: jobs, dashboard, administration."""
-        return self.environment(*(name for name in self._secrets if name != SYNTHETIC_KEY))
+        kept = {SYNTHETIC_KEY, *(subject_key_of(zone.name) for zone in self.zones)}
+        return self.environment(*(name for name in self._secrets if name not in kept))
+
+    def subject_key(self, region: str) -> dict[str, str]:
+        """Environment that lets a service of ``region`` make pseudonyms of its zone, and of no other."""
+        zone = self.zones.zone_of(region)
+        return {} if zone is None else {SUBJECT_KEY: self._secrets[subject_key_of(zone.name)]}
 
     def environment(self, *secrets: str) -> dict[str, str]:
         """Environment of a part, with the named secrets and no others."""

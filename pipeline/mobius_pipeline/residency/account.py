@@ -61,7 +61,8 @@ class ExportedHour:
     Attributes
     ----------
     least_subjects, counted_by
-        The size that cells had to have, and whether it was counted by "subjects" or by "requests".
+        The size that cells had to have, and whether it was counted by "subjects", by "requests", or "both", in some
+        cells the one and in others the other.
     sent_cells, sent_totals
         What lies in the hub.
     cells, small_cells, totals, small_totals

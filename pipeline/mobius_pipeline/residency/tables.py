@@ -56,6 +56,7 @@ INTERNAL_TABLES: Final = (
     "join_refusals",
     "schema_migrations",
     "audit_log",
+    "latency_subjects",
 )
 """The pipeline's own books: for no viewer."""
 
