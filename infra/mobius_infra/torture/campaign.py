@@ -33,6 +33,8 @@ _MIGRATE_SECONDS: Final = 120.0
 # While a fault is being made, spans trickle: each fault's share of what is left comes over about this time, so that
 # workers have work however long it takes, and enough is left for the faults to come.
 _TRICKLE_SECONDS: Final = 12.0
+# A fault at a moment that a busy machine did not come by in time is tried again.
+_ATTEMPTS: Final = 3
 # Backlog, as a share of all spans, when a fault becomes due.
 _AHEAD_SHARE: Final = 0.02
 
@@ -168,11 +170,13 @@ class Campaign:
             self._check_moving()
         self._say(f"{self._stored} spans stored: {event.fault}")
         self._trickling = time.monotonic()
-        if ACTIONS[event.fault](self, event):
-            self.tally.by_fault[event.fault] += 1
+        for _ in range(_ATTEMPTS):
+            if ACTIONS[event.fault](self, event):
+                self.tally.by_fault[event.fault] += 1
+                break
+            self._say(f"{event.fault} could not be made")
         else:
             self.tally.missed.append(event)
-            self._say(f"{event.fault} could not be made")
         self._trickling = None
         self._moved = time.monotonic()
 
