@@ -21,6 +21,7 @@ from mobius_pipeline.options import (
     print_json,
 )
 from mobius_pipeline.residency.erase_commands import erase
+from mobius_pipeline.residency.retention_commands import apply
 from mobius_pipeline.residency.status_commands import status
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def register(app: typer.Typer) -> None:
     app.command("sql")(sql)
     app.command("erase")(erase)
     app.command("audit")(audit)
+    app.command("apply")(apply)
     app.command("status")(status)
 
 
