@@ -18,7 +18,6 @@ import streamlit as st
 from clickhouse_connect.driver.client import Client
 from streamlit.testing.v1 import AppTest
 
-import mobius_dashboards
 from mobius_analysis.findings import Finding, save_findings
 from mobius_dashboards.clients import client_for
 from mobius_dashboards.viewer import Viewer
@@ -28,12 +27,12 @@ from mobius_pipeline.migrate import migrate
 from mobius_pipeline.options import format_time
 from mobius_pipeline.residency.tables import ROW_TABLES
 from mobius_pipeline.store import Purpose, connect
+from tests.dashboards.page import APP, whole
 from tests.dashboards.sample_rows import Story, fill
 from tests.faulty_proxy import Failure, faulty_proxy
 
 pytestmark = pytest.mark.store
 
-APP = str(Path(mobius_dashboards.__file__).with_name("app.py"))
 MINUTES = 20
 POLICY = """
 [groups.both]
@@ -182,20 +181,6 @@ def page(**params: str) -> AppTest:
     for name, value in params.items():
         app.query_params[name] = value
     return app.run()
-
-
-def whole(app: AppTest) -> str:
-    """Everything that the page sends to the browser: texts, choices, and the data of charts."""
-    assert not app.exception, app.exception
-    sent = []
-    nodes = [app._tree]
-    while nodes:
-        node = nodes.pop()
-        nodes += getattr(node, "children", {}).values()
-        if (proto := getattr(node, "proto", None)) is not None:
-            sent.append(proto.SerializeToString())
-    assert sent
-    return b"\n".join(sent).decode("utf-8", errors="replace")
 
 
 def addresses(zone: Guarded, window: dict[str, str]) -> list[dict[str, str]]:

@@ -9,7 +9,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -18,15 +18,20 @@ import pytest
 import typer
 from kafka import KafkaConsumer, TopicPartition
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from opentelemetry.sdk.trace import TracerProvider
+from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
 from mobius_analysis import commands as analysis
-from mobius_instrumentation.zones import Hub, Zone
+from mobius_instrumentation.assembly import make_exporter, options_and_zone
+from mobius_instrumentation.processor import ExportingProcessor
+from mobius_instrumentation.zones import Hub, Zone, load_zones
 from mobius_pipeline import commands as pipeline
 from mobius_pipeline.migrate import migrate
 from mobius_pipeline.store import Purpose, connect
 from tests.conftest import ZoneFactory
 from tests.dashboard_server import free_port
+from tests.dashboards.page import APP, whole
 from tests.pipeline.otlp import key_value, make_message, make_resource, make_span, publish
 
 pytestmark = [pytest.mark.store, pytest.mark.kafka, pytest.mark.system]
@@ -70,7 +75,7 @@ def plant(zone: Zone, region: str) -> Planted:
             trace_id=trace if number == 0 else uuid4().bytes,
             start_ns=at + number * 1_000_000_000,
             name=marks["name"],
-            attributes={"http.route": route, "enduser.pseudo.id": marks["attribute"]},
+            attributes={"http.route": route, "enduser.pseudo.id": f"{marks['attribute']}-{number}"},
             events=[
                 Span.Event(name=marks["event"]),
                 Span.Event(
@@ -102,14 +107,14 @@ def plant(zone: Zone, region: str) -> Planted:
     return Planted(zone, region, canaries)
 
 
-def run(planted: Planted, file: Path, *arguments: str) -> None:
-    """Run a command on one zone; what it writes is the zone's."""
+def run(planted: Planted, file: Path, *arguments: str, code: int | None = 0) -> None:
+    """Run a command on one zone; what it writes, or fails with (``code`` None), is the zone's."""
     app = typer.Typer()
     for part in (pipeline, analysis):
         part.register(app)
     done = CliRunner().invoke(app, [*arguments, "--config", str(file), "--zone", planted.zone.name])
-    assert done.exit_code == 0, (arguments, done.exception)
-    planted.told += [done.stdout_bytes, done.stderr_bytes]
+    assert (done.exit_code == 0) == (code == 0), (arguments, done.exception)
+    planted.told += [done.stdout_bytes, done.stderr_bytes, repr(done.exception).encode()]
 
 
 @contextmanager
@@ -129,6 +134,52 @@ def worker(planted: Planted, file: Path) -> Iterator[None]:
     finally:
         process.send_signal(signal.SIGTERM)
         planted.told.append(process.communicate(timeout=60)[0])
+
+
+def viewers(zones: list[Zone]) -> str:
+    """A policy with a viewer of each zone's rows, one of each zone's aggregates, and one of the hub."""
+    groups, people = ['[groups.hub-only]\naggregates = ["hub"]'], ['hubber = ["hub-only"]']
+    for zone in zones:
+        for level in ("spans", "aggregates"):
+            groups.append(f'[groups.{level}-{zone.name}]\n{level} = ["{zone.name}"]')
+            people.append(f'{level}-{zone.name} = ["{level}-{zone.name}"]')
+    return "\n".join((*groups, "[viewers]", *people, ""))
+
+
+def other_of(planted: Planted, both: list[Planted]) -> Planted:
+    return both[1] if planted is both[0] else both[0]
+
+
+def look(planted: Planted, other: Planted, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let viewers of one zone open every page, also by addresses of the other; what they get is their zone's.
+
+    Who sees nothing but the hub is told no more than the others.
+    """
+    monkeypatch.setenv("MOBIUS_CONFIG", str(file))
+    addresses = [
+        {"page": page, "route": "/large", "since": "24h", **where}
+        for page in ("overview", "endpoint", "trace", "residency")
+        for where in ({}, {"zone": other.zone.name}, {"region": other.region})
+    ]
+    who = [f"spans-{planted.zone.name}", f"aggregates-{planted.zone.name}"]
+    for name, wanted in [*((each, addresses) for each in who), ("hubber", addresses[::3])]:
+        monkeypatch.setenv("MOBIUS_VIEWER", name)
+        planted.told += [open_page(address) for address in wanted]
+    monkeypatch.setenv("MOBIUS_VIEWER", f"spans-{planted.zone.name}")
+    own, foreign = (
+        {"page": "trace", "trace": each.canaries["trace"].hex()} for each in (planted, other)
+    )
+    assert planted.canaries["name"] in open_page(own)
+    # The address repeats the trace's id; nothing else of it may come.
+    assert not [c for c in other.canaries.values() if c in open_page(foreign)]
+
+
+def open_page(address: dict[str, str]) -> bytes:
+    """Everything that a page sends to the browser, the traces that were asked for left out of the address."""
+    app = AppTest.from_file(APP, default_timeout=60)
+    for name, value in address.items():
+        app.query_params[name] = value
+    return whole(app.run()).encode()
 
 
 def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
@@ -190,10 +241,14 @@ def hub(store_server: str) -> Iterator[Hub]:
 
 
 def test_no_canary_of_a_zone_is_found_outside_it(
-    zone_factory: ZoneFactory, hub: Hub, zones_file_factory: Callable[..., Path]
+    zone_factory: ZoneFactory,
+    hub: Hub,
+    zones_file_factory: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     zones = [zone_factory(name, (region,)) for name, region in REGION.items()]
     file = zones_file_factory(*zones, hub=hub)
+    file.write_text(file.read_text(encoding="utf-8") + viewers(zones), encoding="utf-8")
     both = [plant(zone, region) for zone, region in zip(zones, REGION.values(), strict=True)]
     with worker(both[0], file), worker(both[1], file):
         wait_for(lambda: all(stored(zone) for zone in zones))
@@ -204,10 +259,17 @@ def test_no_canary_of_a_zone_is_found_outside_it(
             ("residency", "export", "--json"),
             ("status",),
             ("join", "--json"),
+            ("explain", "GET /large", "--json"),
+            ("suite", "--json"),
             ("dead-letters", "list"),
+            ("residency", "status", "--json"),
             ("residency", "audit", "--json"),
+            ("residency", "apply", "--dry-run"),
         ):
             run(planted, file, *command)
+        for wrong in (("parity",), ("explain", "GET /nowhere"), ("gate", "--build", "none")):
+            run(planted, file, *wrong, code=None)
+        look(planted, other_of(planted, both), file, monkeypatch)
     inside = {
         each.zone.name: store_bytes(each.zone) + topic_bytes(each.zone) + b"".join(each.told)
         for each in both
@@ -223,3 +285,31 @@ def test_no_canary_of_a_zone_is_found_outside_it(
             )
             assert canary not in outside, f"{place} of {own.region} is in the hub"
             assert canary.hex().encode() not in outside + b"".join(other.told)
+
+
+def test_each_zones_spool_is_its_own(
+    zone_factory: ZoneFactory, zones_file_factory: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Services of both zones share a spool's folder and a broker that is away."""
+    away = [
+        replace(zone_factory(name, (region,), topics=False), kafka=("127.0.0.1:9",))
+        for name, region in REGION.items()
+    ]
+    zones = load_zones(zones_file_factory(*away))
+    for zone in zones:
+        settings, _, own = options_and_zone(
+            {"zones": zones, "region": zone.regions[0], "spool_dir": str(tmp_path / "spool")}, {}
+        )
+        exporter = make_exporter(settings, zones, own)
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(ExportingProcessor(exporter))
+        for _ in range(20):
+            provider.get_tracer("t").start_span(f"canary of {zone.name}").end()
+        exporter.shutdown(timeout_millis=100)
+        assert exporter.stats().spooled == 20
+    for zone in zones:
+        files = [path for path in (tmp_path / "spool").rglob("*") if path.is_file()]
+        for path in files:
+            inside = path.is_relative_to(tmp_path / "spool" / zone.name)
+            assert (f"canary of {zone.name}".encode() in path.read_bytes()) <= inside
+        assert any(f"canary of {zone.name}".encode() in path.read_bytes() for path in files)

@@ -52,7 +52,8 @@ def load_retention(
         _TABLES, parameters={"database": target.database, "names": sorted(wanted)}
     ).result_rows
     return tuple(
-        _compare(str(name), *wanted[name], str(engine), target) for name, engine in sorted(rows)
+        _compare(str(name), *wanted[name], str(engine), target)
+        for name, engine in sorted(rows, key=lambda row: str(row[0]))
     )
 
 
