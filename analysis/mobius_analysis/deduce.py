@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from mobius_analysis.cells import CorrelationResult, cell_document, errors_document, side_document
 from mobius_analysis.changes import Change, Movement
 from mobius_analysis.correlate import Cell
 from mobius_analysis.findings import Finding, Kind, Severity, Subject
-from mobius_analysis.rollup import Window, query
 from mobius_analysis.verdicts import Verdict, name_of, name_ratio
-from mobius_instrumentation.zones import Zone
-from mobius_pipeline.options import format_time
 
 if TYPE_CHECKING:
-    from clickhouse_connect.driver.client import Client
+    pass
 
-__all__ = ["cell_findings", "change_findings", "foreign_region_findings", "settled_by"]
+__all__ = ["cell_findings", "change_findings", "settled_by"]
 
 _LEAST_UNTESTED: Final = 100  # requests below which an untested endpoint is not worth a finding
 _WEIGHTY_SHARE: Final = 0.05
@@ -177,48 +173,3 @@ def _settled_kinds(change: Change) -> Iterator[Kind]:
         mover = change.tests if kind == "false_alarm" else change.production
         if change.kind is not None or mover.stood_still:
             yield kind
-
-
-_FOREIGN: Final = """
-SELECT toString(region) AS region, toString(service) AS service, toString(any(reason)) AS reason,
-    sum(spans) AS spans, toUnixTimestamp64Milli(min(at)) AS first, toUnixTimestamp64Milli(max(at)) AS last
-FROM quarantine
-WHERE at >= {since:DateTime('UTC')} AND at < {until:DateTime('UTC')} AND NOT has({regions:Array(String)}, region)
-GROUP BY region, service
-ORDER BY region, service
-"""
-
-
-def foreign_region_findings(client: Client, zone: Zone, window: Window) -> Iterator[Finding]:
-    """Findings about quarantined spans of regions that are not in ``zone``, or have none.
-
-    Raises
-    ------
-    DependencyError
-        The store does not answer.
-    TerminalError
-        The store refused the query.
-    """
-    parameters = {"since": window.start, "until": window.end, "regions": list(zone.regions)}
-    for row in query(client, _FOREIGN, parameters).iter_rows(named=True):
-        named = row["region"] or "no region"
-        yield Finding(
-            kind="foreign_region",
-            region=row["region"],
-            service=row["service"],
-            method="",
-            route="",
-            severity="critical",
-            since=_moment(row["first"]),
-            title=f"{row['spans']:,} spans of {row['service'] or 'a nameless service'} name {named}, not a region of zone {zone.name}; quarantined",
-            evidence={
-                "spans": row["spans"],
-                "reason": row["reason"],
-                "first": format_time(_moment(row["first"])),
-                "last": format_time(_moment(row["last"])),
-            },
-        )
-
-
-def _moment(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -27,6 +27,7 @@ Kind = Literal[
     "optimistic_test",  # users get it slower than the test says
     "pessimistic_test",  # users get it faster than the test says
     "untested_endpoint",  # users use it, no test does
+    "quarantine_rate",  # too large a share of the spans that arrived was quarantined
     "foreign_region",  # spans of a region that is not in this zone arrived, and were quarantined
 ]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)

@@ -14,12 +14,16 @@ from mobius_analysis.changes import Change, load_changes
 from mobius_analysis.deduce import (
     cell_findings,
     change_findings,
-    foreign_region_findings,
     settled_by,
 )
 from mobius_analysis.findings import Finding, load_open, reconcile, save_findings
 from mobius_analysis.joined_load import join_zone
 from mobius_analysis.matching import Match
+from mobius_analysis.quarantine_findings import (
+    foreign_region_findings,
+    quarantine_rate_findings,
+    quarantine_settled,
+)
 from mobius_analysis.suite_findings import suite_findings, suite_settled
 from mobius_analysis.suite_load import load_suite
 from mobius_analysis.suite_score import ZoneSuite
@@ -127,9 +131,14 @@ def _renew(
         *change_findings(changes),
         *(suite_findings(suite) if suite else ()),
         *foreign_region_findings(client, zone, result.window),
+        *quarantine_rate_findings(client, result.window),
     ]
     known = load_open(client)
-    settled = [*settled_by(result, changes), *(suite_settled(suite, known) if suite else ())]
+    settled = [
+        *settled_by(result, changes),
+        *quarantine_settled(known),
+        *(suite_settled(suite, known) if suite else ()),
+    ]
     return reconcile(known, found, settled)
 
 

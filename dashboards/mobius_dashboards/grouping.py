@@ -19,6 +19,7 @@ KIND_WORDS: Final = {
     "confirmed": ("Confirmed", "the tests saw it too"),
     "early_warning": ("Early warning", "the tests saw it first"),
     "false_alarm": ("False alarm", "only the tests say so"),
+    "quarantine_rate": ("Quarantine", "came where it does not belong"),
     "foreign_region": ("Foreign region", "quarantined in the zone where it arrived"),
 }
 _SEVERITY: Final = ("critical", "warning", "info")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import polars as pl
@@ -16,7 +17,7 @@ from mobius_analysis.cells import cell_document, load_cells
 from mobius_analysis.changes import load_changes
 from mobius_analysis.correlate import Cell, correlate
 from mobius_analysis.correlate_matched import correlate_matched
-from mobius_analysis.findings import load_open
+from mobius_analysis.findings import Finding, load_open
 from mobius_analysis.jobs import run_job
 from mobius_analysis.matching import Match
 from mobius_analysis.reported import load_reported
@@ -245,6 +246,69 @@ def test_spans_of_a_foreign_region_are_a_finding(stored: Shop) -> None:
         f for f in run_job(stored.zone, START, END, now=END).findings if f.kind == "foreign_region"
     ]
     assert [(f.region, f.evidence["spans"]) for f in found] == [("us-east-1", 7)]
+
+
+def arrive(client: Client, *, stored: int, quarantined: int, at: datetime) -> None:
+    client.insert(
+        "ingest_ledger",
+        [["t", uuid4(), 0, 0, 9, "done", "w", stored, at]],
+        [
+            "topic",
+            "topic_id",
+            "partition",
+            "first_offset",
+            "last_offset",
+            "state",
+            "writer",
+            "spans",
+            "at",
+        ],
+    )
+    if not quarantined:
+        return
+    client.insert(
+        "quarantine",
+        [["region is missing", "", "storefront", quarantined, at]],
+        ["reason", "region", "service", "spans", "at"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("stored", "quarantined", "found"),
+    [
+        (900, 100, 1),
+        (970, 13, 0),  # 1.3 %, and 0.8 % as well
+        (60, 30, 0),  # too few to say
+        (0, 0, 0),
+    ],
+)
+def test_too_large_a_share_of_quarantined_spans_is_a_finding_until_it_falls(
+    empty: Shop, stored: int, quarantined: int, found: int
+) -> None:
+    arrive(empty.client, stored=stored, quarantined=quarantined, at=START + timedelta(minutes=7))
+
+    def rates(since: datetime) -> list[Finding]:
+        result = run_job(empty.zone, since, since + timedelta(hours=1), now=END)
+        return [f for f in result.findings if f.kind == "quarantine_rate"]
+
+    seen = rates(START)
+    assert len(seen) == found
+    for finding in seen:
+        evidence = finding.evidence
+        assert (evidence["quarantined_spans"], evidence["arrived_spans"]) == (
+            quarantined,
+            stored + quarantined,
+        )
+        assert evidence["share"]["low"] > evidence["limit"]
+        assert finding.since == START + timedelta(minutes=7)
+    assert len(rates(START)) == found  # the same one
+    kinds = {f.kind for f in load_open(empty.client)}
+    assert kinds == ({"quarantine_rate"} if found else set()) | (
+        {"foreign_region"} if quarantined else set()
+    )
+    # An hour later nothing of the kind arrives: both are closed by that.
+    rates(START + timedelta(hours=1))
+    assert load_open(empty.client) == []
 
 
 def test_series_and_distributions_agree_with_the_cell(settled: Shop) -> None:

@@ -171,10 +171,17 @@ def test_distinct_people_are_counted_by_the_hour_and_only_where_they_are_named(
     inner = make_span(attributes={"enduser.pseudo.id": "p9"}, kind=Span.SPAN_KIND_INTERNAL)
     bad = make_span(attributes={"enduser.pseudo.id": "p8"}, duration_ns=-1)
     nobody = make_span(start_ns=start, attributes={"http.route": "/nobody"})
+    by_a_test = make_span(
+        attributes={
+            "enduser.pseudo.id": "p7",
+            "user_agent.synthetic.type": "test",
+            "mobius.test.run": "r",
+        }
+    )
     publish(
         zone,
         [
-            (0, make_message(make_resource([*named[:5], inner, nobody]))),
+            (0, make_message(make_resource([*named[:5], inner, nobody, by_a_test]))),
             (1, make_message(make_resource([*named[5:], bad]))),
         ],
     )
@@ -184,6 +191,9 @@ def test_distinct_people_are_counted_by_the_hour_and_only_where_they_are_named(
     ((at, *rest),) = rows(zone, told)
     assert at.replace(tzinfo=UTC) == hour
     assert rest == ["/orders/{order_id}", "real", "2xx", 3]
+    assert rows(zone, "SELECT sum(requests) FROM latency_minute WHERE source = 'synthetic'") == [
+        (1,)
+    ]
 
 
 def test_removals_of_a_repeated_range_count_once(zone_factory: ZoneFactory) -> None:

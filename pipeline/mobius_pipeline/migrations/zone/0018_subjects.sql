@@ -24,7 +24,7 @@ ORDER BY (service, route, method, region, hour, source, vantage, status_class, v
 TTL arrived + toIntervalDay(90)
 SETTINGS ${deduplication_window};
 
--- The same requests as in the rollup (0003), those that name somebody.
+-- The same requests as in the rollup (0003), those that name somebody. A test's customers are no people.
 CREATE MATERIALIZED VIEW IF NOT EXISTS ${database}.span_rows_to_latency_subjects ${on_cluster} TO ${database}.latency_subjects AS
 SELECT
     toStartOfHour(start) AS hour,
@@ -34,7 +34,7 @@ SELECT
     CAST('server', 'Enum8(\'server\' = 0, \'client\' = 1)') AS vantage,
     uniqState(sipHash64(toString(attributes['enduser.pseudo.id']))) AS subjects
 FROM ${database}.span_rows
-WHERE problem = '' AND kind IN ('Server', 'Consumer') AND attributes['enduser.pseudo.id'] != ''
+WHERE problem = '' AND kind IN ('Server', 'Consumer') AND source != 'synthetic' AND attributes['enduser.pseudo.id'] != ''
 GROUP BY hour, region, service, version, environment, method, route, status_class, source, vantage;
 
 -- An hour in which some cells have people and others only requests.
