@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     """Add this part's commands to ``app``."""
     from mobius_pipeline.dead_letter_commands import register as register_dead_letters
     from mobius_pipeline.imports.commands import register as register_imports
+    from mobius_pipeline.quarantine_commands import register as register_quarantine
     from mobius_pipeline.residency.commands import register as register_residency
 
     app.command("migrate")(migrate)
@@ -38,6 +39,11 @@ def register(app: typer.Typer) -> None:
     )
     register_dead_letters(letters)
     app.add_typer(letters, name="dead-letters")
+    quarantine = typer.Typer(
+        no_args_is_help=True, help="Spans of another zone's region, or of none: look, and release."
+    )
+    register_quarantine(quarantine)
+    app.add_typer(quarantine, name="quarantine")
     residency = typer.Typer(
         no_args_is_help=True,
         help="Where data may be, and who may see them: check and explain zones.toml.",

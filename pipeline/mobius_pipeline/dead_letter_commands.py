@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 from base64 import b64encode
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +11,7 @@ import typer
 from mobius_pipeline.config import find_zones_file, load_config, pick_zones
 from mobius_pipeline.errors import UsageError
 from mobius_pipeline.options import ConfigOption, JsonOption, ZoneOption, format_time, print_json
+from mobius_pipeline.system_user import system_user
 
 if TYPE_CHECKING:
     from mobius_pipeline.dead_letter_replay import Letter
@@ -82,7 +81,7 @@ def show(
     for each in pick_zones(load_config(file), zone):
         for letter in find_letters(each):
             if letter.id == name:
-                read = RowRead(_reader(), "", "dead_letter", {"dead_letter": name}, reason)
+                read = RowRead(system_user(), "", "dead_letter", {"dead_letter": name}, reason)
                 record_read(each, read, reason_needed=policy.zones[each.name].reason_for_rows)
                 _show(each.name, letter, letter_value(each, letter), json=json)
                 return
@@ -123,14 +122,6 @@ def replay_letters(
             f"{len(result.interrupted):,} were interrupted (published or not: look for the header replay-of), "
             f"{len(result.missing):,} have no bytes in the dead-letter topic"
         )
-
-
-def _reader() -> str:
-    """Name of this process's user by the system, not by variables that anybody may set."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"uid {os.getuid()}"
 
 
 def _document(letter: Letter) -> dict[str, Any]:

@@ -1,19 +1,13 @@
-"""Looks through a zone's dead letters, and publishes them again: each at most once.
-
-Which were published again stands in the ledger, under an id that is made from the spans' topic's own: an intent
-before, an end after. The intent is a compare-and-swap (:mod:`mobius_pipeline.ledger`), so of two replays at once one
-publishes. A replay that dies between the two leaves its letter *interrupted*: it may have been published, so it is
-never published again by itself.
-"""
+"""Looks through a zone's dead letters, and publishes them again: each at most once (:mod:`mobius_pipeline.publish_once`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Literal
-from uuid import UUID, uuid4, uuid5
+from typing import Final, Literal
+from uuid import UUID, uuid5
 
 from kafka import TopicPartition
 
@@ -26,28 +20,14 @@ from mobius_pipeline.kafka_client import (
     describe_topic,
     end_offsets,
     open_consumer,
-    open_producer,
 )
+from mobius_pipeline.publish_once import Once, load_marks, publish_once
 from mobius_pipeline.store import Purpose, connect, store_errors
-
-if TYPE_CHECKING:
-    from clickhouse_connect.driver.client import Client
 
 __all__ = ["Letter", "Replayed", "find_letters", "letter_value", "replay"]
 
 State = Literal["dead", "interrupted", "replayed"]
 
-_COLUMNS: Final = [
-    "topic",
-    "topic_id",
-    "partition",
-    "first_offset",
-    "last_offset",
-    "state",
-    "writer",
-    "spans",
-]
-_PUBLISH_SECONDS: Final = 30
 _POLLS_WITHOUT_ANSWER: Final = 20
 
 
@@ -96,7 +76,7 @@ def find_letters(zone: Zone) -> list[Letter]:
             "SELECT topic, topic_id, partition, offset, reason, bytes, at FROM dead_letters FINAL "
             "ORDER BY at, topic_id, partition, offset"
         ).result_rows
-        marks = _marks(client, zone)
+        marks = load_marks(client, zone.dead_letters_topic)
     return [
         Letter(
             topic,
@@ -106,7 +86,7 @@ def find_letters(zone: Zone) -> list[Letter]:
             reason,
             int(size),
             at.replace(tzinfo=UTC),
-            marks.get((_mark_id(topic_id), partition, offset), "dead"),
+            _state(marks, (_mark_id(topic_id), int(partition), int(offset))),
         )
         for topic, topic_id, partition, offset, reason, size, at in found
     ]
@@ -141,8 +121,8 @@ def replay(zone: Zone, ids: Sequence[str] = (), *, dry_run: bool = False) -> Rep
     chosen = [letter for letter in letters if not ids or letter.id in ids]
     dead = [letter for letter in chosen if letter.state == "dead"]
     values = _values(zone, [letter.id for letter in dead])
-    ready = [(letter, *values[letter.id]) for letter in dead if letter.id in values]
-    done = [letter.id for letter, _, _ in ready] if dry_run else list(_publish(zone, ready))
+    ready = [_once(zone, letter, *values[letter.id]) for letter in dead if letter.id in values]
+    done = [one.id for one in ready] if dry_run else list(publish_once(zone, ready, "replay"))
     return Replayed(
         replayed=tuple(done),
         already=tuple(letter.id for letter in chosen if letter.state == "replayed"),
@@ -151,69 +131,26 @@ def replay(zone: Zone, ids: Sequence[str] = (), *, dry_run: bool = False) -> Rep
     )
 
 
-def _publish(zone: Zone, letters: Iterable[tuple[Letter, bytes, str]]) -> Iterator[str]:
-    """Claim, publish, mark; one letter after the other."""
-    writer = f"replay/{uuid4().hex}"
-    with store_errors(zone), closing(connect(zone, Purpose.INGEST)) as client, broker_errors(zone):
-        producer = open_producer(
-            zone,
-            client_id="mobius-rum replay",
-            max_request_size=64 << 20,
-            delivery_timeout_ms=_PUBLISH_SECONDS * 1000,
-        )
-        try:
-            for letter, value, encoding in letters:
-                _mark(client, zone, letter, "intent", writer)
-                if not _is_mine(client, zone, letter, writer):
-                    continue
-                headers = [("replay-of", letter.id.encode())]
-                if encoding:
-                    headers.append(("content-encoding", encoding.encode()))
-                producer.send(zone.spans_topic, value=value, headers=headers).get(_PUBLISH_SECONDS)
-                _mark(client, zone, letter, "done", writer)
-                yield letter.id
-        finally:
-            producer.close(timeout=5)
-
-
 def _mark_id(topic_id: UUID) -> UUID:
     return uuid5(topic_id, "replayed dead letters")
 
 
-def _mark(client: Client, zone: Zone, letter: Letter, state: str, writer: str) -> None:
-    place = [_mark_id(letter.topic_id), letter.partition, letter.offset]
-    client.insert(
-        "ingest_ledger",
-        [[zone.dead_letters_topic, *place, letter.offset, state, writer, 0]],
-        _COLUMNS,
-        settings={"insert_deduplication_token": f"replay/{letter.id}/{state}"},
+def _once(zone: Zone, letter: Letter, value: bytes, encoding: str) -> Once:
+    headers = (("content-encoding", encoding.encode()),) if encoding else ()
+    return Once(
+        letter.id,
+        zone.dead_letters_topic,
+        _mark_id(letter.topic_id),
+        letter.partition,
+        letter.offset,
+        value,
+        headers,
     )
 
 
-def _is_mine(client: Client, zone: Zone, letter: Letter, writer: str) -> bool:
-    rows = client.query(
-        "SELECT writer FROM ingest_ledger WHERE topic = {topic:String} AND topic_id = {id:UUID} "
-        "AND partition = {partition:UInt32} AND first_offset = {offset:UInt64} AND state = 'intent' ORDER BY at LIMIT 1",
-        parameters={
-            "topic": zone.dead_letters_topic,
-            "id": _mark_id(letter.topic_id),
-            "partition": letter.partition,
-            "offset": letter.offset,
-        },
-    ).result_rows
-    return bool(rows) and rows[0][0] == writer
-
-
-def _marks(client: Client, zone: Zone) -> Mapping[tuple[UUID, int, int], State]:
-    rows = client.query(
-        "SELECT topic_id, partition, first_offset, max(state = 'done') FROM ingest_ledger "
-        "WHERE topic = {topic:String} GROUP BY topic_id, partition, first_offset",
-        parameters={"topic": zone.dead_letters_topic},
-    ).result_rows
-    return {
-        (topic_id, partition, offset): "replayed" if done else "interrupted"
-        for topic_id, partition, offset, done in rows
-    }
+def _state(marks: Mapping[tuple[UUID, int, int], bool], place: tuple[UUID, int, int]) -> State:
+    done = marks.get(place)
+    return "dead" if done is None else "replayed" if done else "interrupted"
 
 
 def _values(zone: Zone, ids: Iterable[str]) -> dict[str, tuple[bytes, str]]:

@@ -25,7 +25,7 @@ __all__ = [
     "record_read",
 ]
 
-Action = Literal["trace", "examples", "dead_letter"]
+Action = Literal["trace", "examples", "dead_letter", "quarantine_release"]
 
 LONGEST_REASON: Final = 500
 _MOST: Final = 10_000
