@@ -37,7 +37,7 @@ up: venv ## Start the local stack with demo services, traffic and dashboard
 
 test: venv ## Run the tests (CHROMIUM=install: install Chromium first, as root)
 	@sh infra/scripts/ensure_chromium.sh
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: venv ## What CI runs before the tests: format, lint, types, import rules
 	$(BIN)/ruff format --check

@@ -27,6 +27,19 @@ if TYPE_CHECKING:
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared")
 
+# Files whose few tests take minutes: begun last, they would leave one of two processes without work.
+_LONGEST = ("system/test_torture.py", "pipeline/test_ledger_model.py", "system/test_up")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, in this order; all others stay as they are."""
+    items.sort(key=lambda item: _place(item.path.as_posix()))
+
+
+def _place(path: str) -> int:
+    return next((at for at, name in enumerate(_LONGEST) if name in path), len(_LONGEST))
+
+
 # Runs a test on the embedded broker and on a real Apache Kafka; for whatever uses the fixture ``broker``,
 # be it through ``zone_factory``. The first use of Kafka on a machine fetches it, which may take minutes.
 on_both_brokers = [
