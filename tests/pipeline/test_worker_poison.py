@@ -335,7 +335,10 @@ def test_decode_has_exact_limits(encoding: str, compress: Callable[[bytes], byte
 
 @pytest.mark.timeout(100)
 @pytest.mark.parametrize(
-    ("encoding", "member"), [("gzip", gzip.compress(b"", 1)), ("zstd", zstandard.compress(b""))]
+    ("encoding", "member"),
+    [("gzip", gzip.compress(b"", 1)), ("zstd", zstandard.compress(b""))],
+    # gzip writes the time into its header: a name made of the bytes differs between workers
+    ids=["gzip", "zstd"],
 )
 def test_hundreds_of_thousands_of_empty_members_take_no_minutes(
     encoding: str, member: bytes
