@@ -22,6 +22,7 @@ from mobius_analysis.clusters import (
     drift_bound,
     ewc_count,
     ewc_terms,
+    lag_one_of,
     long_run_variances,
     strongest_correlation,
 )
@@ -140,14 +141,10 @@ def _variances(sums: BatchSums, z: Floats) -> list[tuple[Floats, Floats]]:
 
 def _lag_one(sums: BatchSums, z: Floats, noise: Floats | float = 0.0) -> Floats:
     """:func:`mobius_analysis.clusters.lag_one` of every group, shape (G,)."""
-    power = np.bincount(sums.group, z * z, minlength=sums.size)
+    power = np.bincount(sums.group, z * z, minlength=sums.size).astype(np.float64, copy=False)
     same = sums.group[1:] == sums.group[:-1]
     products = np.bincount(sums.group[1:], z[1:] * z[:-1] * same, minlength=sums.size)
-    known, whole = power > 0, np.where(power > 0, power, 1.0)
-    r = products / whole
-    drawn = (r + (1 + 3 * r) / np.maximum(sums.T, 1)) * whole
-    found: Floats = np.where(known, drawn / np.maximum(whole - noise, whole / 2), 0.0)
-    return found
+    return lag_one_of(power, products.astype(np.float64, copy=False), np.maximum(sums.T, 1), noise)
 
 
 def _of_minutes(function: Callable[[int], float], T: Ints) -> Floats:

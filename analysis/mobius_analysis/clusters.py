@@ -25,6 +25,7 @@ __all__ = [
     "ewc_count",
     "ewc_terms",
     "lag_one",
+    "lag_one_of",
     "long_run_variance",
     "long_run_variances",
     "margin_of_sum",
@@ -178,11 +179,23 @@ def lag_one(z: NDArray[np.float64], noise: float = 0.0) -> float:
     shares with the next, it is the correlation of the minutes' load behind z; at most half of the sum is
     taken away, since the rest is an estimate itself.
     """
-    power = float(z @ z)
-    if power <= 0:
-        return 0.0
-    r = float(z[1:] @ z[:-1]) / power
-    return (r + (1 + 3 * r) / len(z)) * power / max(power - noise, power / 2)
+    power, products = np.array([z @ z]), np.array([z[1:] @ z[:-1]])
+    return float(lag_one_of(power, products, len(z), noise)[0])
+
+
+def lag_one_of(
+    power: NDArray[np.float64],
+    products: NDArray[np.float64],
+    T: NDArray[np.int64] | int,
+    noise: NDArray[np.float64] | float = 0.0,
+) -> NDArray[np.float64]:
+    """:func:`lag_one` of many series, from each one's sum of squares and its sum of neighbours' products."""
+    known = power > 0
+    whole = np.where(known, power, 1.0)
+    r = products / whole
+    drawn = (r + (1 + 3 * r) / T) * whole
+    found: NDArray[np.float64] = np.where(known, drawn / np.maximum(whole - noise, whole / 2), 0.0)
+    return found
 
 
 def strongest_correlation(T: int) -> float:
@@ -196,15 +209,13 @@ def strongest_correlation(T: int) -> float:
 
 def own_correlation(z: NDArray[np.float64]) -> float:
     """Correlation of neighbouring minutes by which ``z`` (T >= 1) is prewhitened: not negative, and bounded."""
-    return float(own_correlations(z[:, None])[0])
+    return min(max(lag_one(z), 0.0), strongest_correlation(len(z)))
 
 
 def own_correlations(z: NDArray[np.float64]) -> NDArray[np.float64]:
     """:func:`own_correlation` of several series in the same minutes, from z (T, Q), gives (Q,)."""
-    power = np.sum(z * z, axis=0)
-    r = np.divide(np.sum(z[1:] * z[:-1], axis=0), power, out=np.zeros_like(power), where=power > 0)
-    drawn = np.where(power > 0, r + (1 + 3 * r) / len(z), 0.0)  # as in lag_one
-    bounded: NDArray[np.float64] = np.clip(drawn, 0.0, strongest_correlation(len(z)))
+    found = lag_one_of(np.sum(z * z, axis=0), np.sum(z[1:] * z[:-1], axis=0), len(z))
+    bounded: NDArray[np.float64] = np.clip(found, 0.0, strongest_correlation(len(z)))
     return bounded
 
 

@@ -302,18 +302,16 @@ def summarise(
 
 
 def _summary(failures: Failures, answered: Answered | None) -> SideSummary:
-    if answered is None:
-        return SideSummary(
-            requests=failures.requests,
-            errors=failures.errors,
-            weight=failures.weight,
-            weight_squared=failures.squared,
-        )
-    return SideSummary(
+    summary = SideSummary(
         requests=failures.requests,
         errors=failures.errors,
         weight=failures.weight,
         weight_squared=failures.squared,
+    )
+    if answered is None:
+        return summary
+    return replace(
+        summary,
         answered=answered.requests,
         minutes=len(answered.minutes),
         seconds=answered.seconds,

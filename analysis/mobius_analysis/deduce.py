@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from mobius_analysis.cells import CorrelationResult, cell_document, errors_document, side_document
 from mobius_analysis.changes import Change, Movement
 from mobius_analysis.correlate import Cell
 from mobius_analysis.findings import Finding, Kind, Severity, Subject
 from mobius_analysis.verdicts import Verdict, name_of, name_ratio
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["cell_findings", "change_findings", "settled_by"]
 

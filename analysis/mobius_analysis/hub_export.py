@@ -87,7 +87,6 @@ def export_cells(
     counted = cells.filter(pl.col("requests") > 0).with_columns(
         _count=pl.min_horizontal(pl.col("subjects", "requests").cast(pl.Int64))  # leaves out nulls
     )
-    known, all_of_them = counted["subjects"].count(), len(counted)
     groups = counted.partition_by(list(keys), maintain_order=True) if keys else [counted]
     parts = [_export_group(group, keys, axes, least) for group in groups if len(group)]
     kept = [cell for cell, _, _ in parts]
@@ -98,9 +97,15 @@ def export_cells(
     return Export(
         cells=_without_thin_tails(inside, least_in_tail),
         totals=pl.concat(totals) if totals else pl.DataFrame(schema=schema),
-        counted_by="requests" if not known else "subjects" if known == all_of_them else "both",
+        counted_by=_counted_by(counted["subjects"]),
         account=Account(*(int(number) for number in counts)),
     )
+
+
+def _counted_by(subjects: pl.Series) -> Literal["subjects", "requests", "both"]:
+    if subjects.null_count() == len(subjects):
+        return "requests"
+    return "both" if subjects.null_count() else "subjects"
 
 
 def _check(cells: pl.DataFrame, columns: list[str]) -> None:

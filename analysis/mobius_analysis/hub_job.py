@@ -42,7 +42,7 @@ HAVING requests > 0
 ORDER BY ALL
 """
 _SUBJECTS: Final = """
-SELECT toStartOfHour(s.hour) AS minute, {names}uniqMerge(s.subjects) AS subjects
+SELECT s.hour AS minute, {names}uniqMerge(s.subjects) AS subjects
 FROM latency_subjects AS s
 WHERE s.hour >= {{since:DateTime('UTC')}} AND s.hour < {{until:DateTime('UTC')}}
 GROUP BY ALL
@@ -134,8 +134,8 @@ def load_hour(client: Client, hour: datetime, rules: ToHub) -> Export:
     """Read the cells of one hour by the columns that may cross, and suppress by the size that they must have."""
     labels = [name for name in _LABELS if name in rules.columns]
     axes: list[str] = [name for name in _AXES if name in labels] or ["minute"]
-    # The hour itself keeps the grouping from being one of nothing.
     edges = {"since": hour, "until": hour + HOUR}
+    # The hour itself, as minute, keeps the grouping from being one of nothing.
     cells, subjects = (
         query(
             client,

@@ -30,13 +30,11 @@ ORDER BY region, service
 """
 # The ledger says what arrived when; spans themselves say when they happened.
 _RATE: Final = """
-SELECT
-    (SELECT sum(spans) FROM quarantine
-     WHERE at >= {since:DateTime('UTC')} AND at < {until:DateTime('UTC')}) AS quarantined,
-    (SELECT toUnixTimestamp64Milli(min(at)) FROM quarantine
-     WHERE at >= {since:DateTime('UTC')} AND at < {until:DateTime('UTC')}) AS first,
+SELECT sum(spans) AS quarantined, toUnixTimestamp64Milli(min(at)) AS first,
     (SELECT sum(spans) FROM ingest_ledger
      WHERE state = 'done' AND at >= {since:DateTime('UTC')} AND at < {until:DateTime('UTC')}) AS stored
+FROM quarantine
+WHERE at >= {since:DateTime('UTC')} AND at < {until:DateTime('UTC')}
 """
 
 

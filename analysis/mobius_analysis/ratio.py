@@ -6,7 +6,6 @@ Zou and Donner 2008 (MOVER), Zou 2008 (its covariance term), Schuirmann 1987 (tw
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from math import exp, inf, log, sqrt
 from typing import Final
 
@@ -139,7 +138,6 @@ def _pooled(
     return _scaled(y, joint / own[0]), _scaled(x, joint / own[1])
 
 
-@lru_cache(maxsize=16_384)
 def _student(freedom: float, level: float) -> float:
     return float(stdtrit(freedom, level)) if freedom < inf else float(ndtri(level))
 

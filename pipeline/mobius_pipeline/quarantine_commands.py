@@ -78,12 +78,12 @@ def release_held(
     json: JsonOption = False,
 ) -> None:
     """Release what was quarantined into the same zone, each at most once, after somebody has looked at it."""
-    from mobius_pipeline.quarantine_review import find_held, release
+    from mobius_pipeline.quarantine_review import find_held, release, require_own_region
     from mobius_pipeline.residency.audit import RowRead, record_read
 
     (chosen_zone,) = pick_zones(load_config(find_zones_file(config)), zone)
     chosen = _chosen(find_held(chosen_zone), names or [], region, service)
-    release(chosen_zone, [], as_region)  # refuses a wrong region before anything is written
+    require_own_region(chosen_zone, as_region)  # before anything is written
     if not dry_run:
         what = {"as_region": as_region, "released": " ".join(each.id for each in chosen)[:4_000]}
         read = RowRead(system_user(), "", "quarantine_release", what, reason)

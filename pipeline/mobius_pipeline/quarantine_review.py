@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal
 from uuid import UUID, uuid5
@@ -24,7 +24,7 @@ from mobius_pipeline.store import Purpose, connect, store_errors
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
-__all__ = ["Held", "Released", "find_held", "release"]
+__all__ = ["Held", "Released", "find_held", "release", "require_own_region"]
 
 State = Literal["held", "interrupted", "released"]
 
@@ -94,9 +94,26 @@ def find_held(zone: Zone) -> list[Held]:
         where = reason, region, service, topic, int(partition), int(offset)
         held = Held(*where, int(spans), at.replace(tzinfo=UTC), "held")
         done = marks.get((held.mark, held.partition, held.offset))
-        state: State = "held" if done is None else "released" if done else "interrupted"
-        found.append(Held(*where, held.spans, held.at, state))
+        if done is not None:
+            held = replace(held, state="released" if done else "interrupted")
+        found.append(held)
     return found
+
+
+def require_own_region(zone: Zone, as_region: str) -> None:
+    """Refuse to release as spans of another zone.
+
+    Raises
+    ------
+    UsageError
+        ``as_region`` is no region of this zone.
+    """
+    if as_region not in zone.regions:
+        raise UsageError(
+            f"{as_region!r} is no region of zone {zone.name} ({', '.join(zone.regions)}): what was quarantined is never "
+            "sent to another zone",
+            field="--as-region",
+        )
 
 
 def release(
@@ -111,12 +128,7 @@ def release(
     DependencyError
         Broker or store do not answer; what was under way is interrupted.
     """
-    if as_region not in zone.regions:
-        raise UsageError(
-            f"{as_region!r} is no region of zone {zone.name} ({', '.join(zone.regions)}): what was quarantined is never "
-            "sent to another zone",
-            field="--as-region",
-        )
+    require_own_region(zone, as_region)
     held = [each for each in chosen if each.state == "held"]
     done = [each.id for each in held]
     if not dry_run:

@@ -12,18 +12,17 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-import mobius_dashboards
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.options import format_time
 from mobius_pipeline.residency.audit import RecordedRead, load_reads
 from mobius_pipeline.store import Purpose, connect
 from tests.conftest import ZoneFactory
+from tests.dashboards.page import APP
 from tests.dashboards.sample_rows import Story, fill
 from tests.faulty_proxy import Failure, faulty_proxy
 
 pytestmark = pytest.mark.store
 
-APP = str(Path(mobius_dashboards.__file__).with_name("app.py"))
 ROW = "SELECT shop"  # the name of a span that only a waterfall shows
 MINUTES = 10
 

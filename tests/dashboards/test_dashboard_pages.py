@@ -13,7 +13,6 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-import mobius_dashboards
 from mobius_analysis.cells import load_cells
 from mobius_analysis.endpoint_detail import load_detail
 from mobius_analysis.rollup import Only, Window
@@ -23,11 +22,11 @@ from mobius_instrumentation.zones import Zone
 from mobius_pipeline.migrate import migrate
 from mobius_pipeline.options import format_time
 from mobius_pipeline.store import Purpose, connect
+from tests.dashboards.page import APP
 from tests.dashboards.sample_rows import fill
 
 pytestmark = pytest.mark.store
 
-APP = str(Path(mobius_dashboards.__file__).with_name("app.py"))
 MINUTES = 60
 
 

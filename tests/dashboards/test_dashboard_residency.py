@@ -15,15 +15,14 @@ import typer
 from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
-import mobius_dashboards
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.residency.commands import register
 from mobius_pipeline.store import Purpose, connect
 from tests.conftest import ZoneFactory
+from tests.dashboards.page import APP
 
 pytestmark = pytest.mark.store
 
-APP = str(Path(mobius_dashboards.__file__).with_name("app.py"))
 POLICY = """
 [hub]
 clickhouse = "http://127.0.0.1:9"

@@ -21,7 +21,7 @@ from mobius_pipeline.residency.policy import Policy, ZonePolicy
 
 __all__ = ["show"]
 
-NOT_YOURS: Final = '<span class="mr-small">not yours to see</span>'
+_NOT_YOURS: Final = '<span class="mr-small">not yours to see</span>'
 _NOBODY: Final = "region of no zone"
 _MOST_ROWS: Final = 200
 
@@ -79,7 +79,7 @@ def _zones(view: View, policy: Policy) -> None:
     section(
         "Zones",
         "Each has its own topic, store and credentials. What may leave, who sees what, and for how long it is kept, "
-        "as zones.toml has it; `mobius-rum residency check` prints all of it.".replace("`", ""),
+        "as zones.toml has it; mobius-rum residency check prints all of it.",
     )
     head = [
         ("Zone", ""), ("Regions", ""), ("You see", "nowrap"), ("To the hub", ""), ("At least", "nowrap"),
@@ -89,7 +89,7 @@ def _zones(view: View, policy: Policy) -> None:
     for zone in view.zones:
         if not view.viewer.sees(zone.name):
             rows.append(
-                [f"<b>{esc(zone.name)}</b>", NOT_YOURS, "nothing", *[formatters.NOTHING] * 4]
+                [f"<b>{esc(zone.name)}</b>", _NOT_YOURS, "nothing", *[formatters.NOTHING] * 4]
             )
             continue
         rows.append(_zone_row(view, zone, policy.zones[zone.name], hub=policy.hub is not None))
@@ -137,18 +137,16 @@ def _flows(view: View, policy: Policy, account: _Account) -> None:
 
 def _arrived(view: View, zone: Zone, account: _Account, columns: list[str]) -> Iterator[str]:
     found = account.borders.get(zone.name)
-    kept: dict[str, int] | None = None
-    if found is not None and found.quarantined is not None:
-        kept = dict.fromkeys(columns, 0)
-        for each in found.quarantined:
-            owner = view.zones.zone_of(each.region) if each.region else None
-            kept[owner.name if owner else _NOBODY] += each.spans
+    if found is None or found.quarantined is None:
+        yield from [_unknown(view, zone)] * len(columns)
+        return
+    kept = dict.fromkeys(columns, 0)
+    for each in found.quarantined:
+        owner = view.zones.zone_of(each.region) if each.region else None
+        kept[owner.name if owner else _NOBODY] += each.spans
     for name in columns:
-        stored = account.spans.get(zone.name) if name == zone.name else None
-        if kept is None:
-            yield _unknown(view, zone)
-        elif name == zone.name:
-            yield f"{formatters.count(stored)} stored"
+        if name == zone.name:
+            yield f"{formatters.count(account.spans.get(name))} stored"
         else:
             yield f"{formatters.count(kept[name])} quarantined" if kept[name] else "0"
 
@@ -252,9 +250,12 @@ def _quarantined(view: View, account: _Account) -> None:
     ]
     if not rows:
         hidden = [zone.name for zone, found in _known(view, account) if found.quarantined is None]
-        text = "Nothing was quarantined in this window." if not hidden else ""
-        hint = f"Not yours to see: single requests of {', '.join(hidden)}." if hidden else ""
-        st.html(f'<p class="mr-lead">{esc(text or hint)}</p>')
+        text = (
+            f"Not yours to see: single requests of {', '.join(hidden)}."
+            if hidden
+            else "Nothing was quarantined in this window."
+        )
+        st.html(f'<p class="mr-lead">{esc(text)}</p>')
         return
     head = [("Zone", ""), ("Why", ""), ("Region", ""), ("Spans", "num"), ("Newest", "nowrap")]
     st.html(markup.table(head, rows[:_MOST_ROWS], css="mr-dense", label="Quarantined spans"))
