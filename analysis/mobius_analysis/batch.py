@@ -52,7 +52,7 @@ class Batch:
     row_weights: NDArray[np.float64]
     row_failed: NDArray[np.float64]
     entries: NDArray[np.int64]
-    buckets: NDArray[np.int64]
+    buckets: NDArray[np.int32]
     weights: NDArray[np.float64]
 
     @classmethod
@@ -66,7 +66,7 @@ class Batch:
             row_weights=_flat(groups["row_weights"]).astype(np.float64),
             row_failed=_flat(groups["row_failed"]).astype(np.float64),
             entries=_starts(lengths),
-            buckets=_flat(groups["buckets"]).astype(np.int64),
+            buckets=_flat(groups["buckets"]).astype(np.int32),
             weights=_flat(groups["weights"]).astype(np.float64),
         )
 

@@ -22,8 +22,6 @@ from mobius_analysis.clusters import (
     drift_bound,
     ewc_count,
     ewc_terms,
-    lag_one_of,
-    long_run_variances,
     strongest_correlation,
 )
 from mobius_analysis.error_rates import Failures
@@ -40,6 +38,7 @@ from mobius_analysis.intervals import (
     least_requests,
     order_statistic_levels,
 )
+from mobius_analysis.many_series import ManySeries
 from mobius_analysis.ratio import FEW_COMMON_MINUTES, ONE_SIDED
 
 __all__ = ["NOBODY", "Answered", "Group", "estimate_groups", "shared_correlations"]
@@ -103,10 +102,13 @@ def estimate_groups(batch: Batch, quantiles: Sequence[float]) -> list[Group]:
 
 
 def _groups(sums: BatchSums, quantiles: Sequence[float]) -> list[Group]:
-    z = np.stack([sums.deviations(q) for q in quantiles], axis=1)
+    z = sums.deviations(quantiles)
+    series = ManySeries(z, sums.begins)
     columns = [
-        _Column(sums, q, z[:, i], variances)
-        for i, (q, variances) in enumerate(zip(quantiles, _variances(sums, z), strict=True))
+        _Column(sums, q, variances, drift)
+        for q, variances, drift in zip(
+            quantiles, _variances(series), _drifts(series, quantiles, sums.squared), strict=True
+        )
     ]
     found: list[Group] = []
     for g, failures in enumerate(sums.failures()):
@@ -126,25 +128,22 @@ def _groups(sums: BatchSums, quantiles: Sequence[float]) -> list[Group]:
     return found
 
 
-def _variances(sums: BatchSums, z: Floats) -> list[tuple[Floats, Floats]]:
+def _variances(series: ManySeries) -> list[tuple[Floats, Floats]]:
     """Return rho and the long-run variance of every group, for each quantile; NaN where minutes are too few."""
-    strongest = _of_minutes(strongest_correlation, sums.T)
-    rho = np.stack([np.clip(_lag_one(sums, column), 0.0, strongest) for column in z.T], axis=1)
-    variance = np.full(rho.shape, np.nan)
-    for T in np.unique(sums.T[sums.T >= LEAST_MINUTES]):
-        # A cosine transform of many series costs little more than that of one.
-        alike = np.flatnonzero(sums.T == T)
-        series = z[sums.begins[alike] + np.arange(T)[:, None]].reshape(T, -1)
-        variance[alike] = long_run_variances(series, rho[alike].ravel()).reshape(len(alike), -1)
-    return [(rho[:, i], variance[:, i]) for i in range(z.shape[1])]
+    strongest = _of_minutes(strongest_correlation, series.lengths)
+    rho = np.clip(series.lag_one(), 0.0, strongest[:, None])
+    variances = series.long_run_variances(rho, LEAST_MINUTES)
+    return list(zip(rho.T, variances.T, strict=True))
 
 
-def _lag_one(sums: BatchSums, z: Floats, noise: Floats | float = 0.0) -> Floats:
-    """:func:`mobius_analysis.clusters.lag_one` of every group, shape (G,)."""
-    power = np.bincount(sums.group, z * z, minlength=sums.size).astype(np.float64, copy=False)
-    same = sums.group[1:] == sums.group[:-1]
-    products = np.bincount(sums.group[1:], z[1:] * z[:-1] * same, minlength=sums.size)
-    return lag_one_of(power, products.astype(np.float64, copy=False), np.maximum(sums.T, 1), noise)
+def _drifts(series: ManySeries, quantiles: Sequence[float], squared: Floats) -> list[list[bool]]:
+    """Tell of every group whether its minutes drift, for each quantile."""
+    shares = np.asarray(quantiles)
+    noise = squared[:, None] * (shares * (1 - shares))
+    bound = _of_minutes(drift_bound, series.lengths)
+    drifts = (series.lengths >= FEW_MINUTES)[:, None] & (series.lag_one(noise) > bound[:, None])
+    found: list[list[bool]] = drifts.T.tolist()
+    return found
 
 
 def _of_minutes(function: Callable[[int], float], T: Ints) -> Floats:
@@ -158,7 +157,7 @@ class _Column:
     """One quantile of all groups of a table."""
 
     def __init__(
-        self, sums: BatchSums, q: float, z: Floats, variances: tuple[Floats, Floats]
+        self, sums: BatchSums, q: float, variances: tuple[Floats, Floats], drift: list[bool]
     ) -> None:
         rho, variance = variances
         outer = _levels(sums, q, CONFIDENCE, variance)
@@ -175,9 +174,7 @@ class _Column:
         self._rho, self._variance = rho.tolist(), _optional(variance)
         missing = np.where(np.isnan(outer[0]), _missing(sums, q, variance), 0)
         self._missing = missing.astype(np.int64).tolist()
-        noise = q * (1 - q) * sums.squared
-        bound = _of_minutes(drift_bound, sums.T)
-        self._drift = ((sums.T >= FEW_MINUTES) & (_lag_one(sums, z, noise) > bound)).tolist()
+        self._drift = drift
         self._freedom = _of_minutes(ewc_count, np.maximum(sums.T, 2)).tolist()
         self._short = ((sums.T >= LEAST_MINUTES) & (sums.T < SHORT_MINUTES)).tolist()
 
@@ -267,26 +264,43 @@ def _optional(values: Floats) -> list[float | None]:
     return [None if np.isnan(x) else x for x in values.tolist()]
 
 
-def shared_correlations(y: Answered, x: Answered, quantiles: Sequence[float]) -> list[float]:
-    """Correlation of both sides' sampling errors, for each quantile that both were estimated for."""
-    _, in_y, in_x = np.intersect1d(y.minutes, x.minutes, assume_unique=True, return_indices=True)
-    if len(in_y) < FEW_COMMON_MINUTES:
-        return [0.0] * len(quantiles)
-    z_y, z_x = y.z[in_y], x.z[in_x]
-    both = np.hstack([z_y, z_x])
-    a, b = np.hsplit(ewc_terms(both), 2)
-    size = np.sqrt(np.sum(a * a, axis=0) * np.sum(b * b, axis=0))
-    sides = [[side.estimates[q] for q in quantiles] for side in (y, x)]
-    rho = np.array([found.rho for side in sides for found in side])
-    common = np.prod(np.split(long_run_variances(both, rho), 2), axis=0)
-    variances = [[found.variance or 0.0 for found in side] for side in sides]
-    whole = np.prod(variances, axis=0)
-    known = (size > 0) & (whole > 0)
-    size, whole = np.where(known, size, 1.0), np.where(known, whole, 1.0)
-    found = np.clip(np.sum(a * b, axis=0) / size, -0.999, 0.999)
-    drawn = np.maximum(0.0, np.abs(np.arctanh(found)) - ONE_SIDED / np.sqrt(len(a) - 2))
-    share = np.minimum(1.0, np.sqrt(common / whole))
-    correlations: list[float] = np.where(
-        known, np.copysign(np.tanh(drawn), found) * share, 0.0
-    ).tolist()
+def shared_correlations(
+    pairs: Sequence[tuple[Answered, Answered]], quantiles: Sequence[float]
+) -> list[float]:
+    """Correlation of both sides' sampling errors, of each pair for each quantile, one pair after the other."""
+    if not pairs:
+        return []
+    Q = len(quantiles)
+    found = np.zeros((len(pairs), Q))
+    common = [_common_z(y, x) for y, x in pairs]
+    lengths = [len(both) for both in common]
+    series = ManySeries(np.concatenate(common), np.cumsum([0, *lengths], dtype=np.int64))
+    sides = [[[side.estimates[q] for q in quantiles] for side in pair] for pair in pairs]
+    rho = np.array([[e.rho for side in pair for e in side] for pair in sides], float)
+    whole = np.array(
+        [[e.variance or 0.0 for side in pair for e in side] for pair in sides], float
+    ).reshape(-1, 2, Q)
+    variances = series.long_run_variances(rho.reshape(-1, 2 * Q), FEW_COMMON_MINUTES)
+    shared = variances.reshape(-1, 2, Q).prod(axis=1)
+    for places, both in series.alike(FEW_COMMON_MINUTES):
+        a, b = np.split(ewc_terms(both), 2, axis=2)
+        size = np.sqrt(np.sum(a * a, axis=0) * np.sum(b * b, axis=0))
+        own = whole[places].prod(axis=1)
+        known = (size > 0) & (own > 0)
+        size, own = np.where(known, size, 1.0), np.where(known, own, 1.0)
+        r = np.clip(np.sum(a * b, axis=0) / size, -0.999, 0.999)
+        drawn = np.maximum(0.0, np.abs(np.arctanh(r)) - ONE_SIDED / np.sqrt(len(a) - 2))
+        share = np.minimum(1.0, np.sqrt(shared[places] / own))
+        found[places] = np.where(known, np.copysign(np.tanh(drawn), r) * share, 0.0)
+    correlations: list[float] = found.ravel().tolist()
     return correlations
+
+
+def _common_z(y: Answered, x: Answered) -> Floats:
+    """Both sides' z in the minutes that both have, shape (T, 2 Q); no minute where they are too few."""
+    place = np.searchsorted(y.minutes, x.minutes)
+    place[place == len(y.minutes)] = 0
+    in_x = y.minutes[place] == x.minutes
+    if np.count_nonzero(in_x) < FEW_COMMON_MINUTES:
+        return np.empty((0, 2 * y.z.shape[1]))
+    return np.hstack([y.z[place[in_x]], x.z[in_x]])

@@ -27,7 +27,6 @@ __all__ = [
     "lag_one",
     "lag_one_of",
     "long_run_variance",
-    "long_run_variances",
     "margin_of_sum",
     "own_correlation",
     "strongest_correlation",
@@ -157,18 +156,11 @@ def long_run_variance(z: NDArray[np.float64], rho: float) -> float:
     1. e_1 = sqrt(1 - rho^2) z_1 (Prais and Winsten 1954), e_t = z_t - rho z_(t-1).
     2. T times the mean square of e's EWC terms, over (1 - rho)^2. With rho = 0 that is plain EWC.
     """
-    return float(long_run_variances(z[:, None], np.array([rho]))[0])
-
-
-def long_run_variances(z: NDArray[np.float64], rho: NDArray[np.float64]) -> NDArray[np.float64]:
-    """:func:`long_run_variance` of several series in the same minutes: z (T, Q) with rho (Q,), gives (Q,)."""
     # 1.
     e = np.concatenate([np.sqrt(1 - rho**2) * z[:1], z[1:] - rho * z[:-1]])
     # 2.
     terms = ewc_terms(e)
-    mean_square = np.sum(terms * terms, axis=0) / len(terms)
-    variances: NDArray[np.float64] = len(z) * mean_square / (1 - rho) ** 2
-    return variances
+    return float(len(z) * (terms @ terms) / len(terms) / (1 - rho) ** 2)
 
 
 def lag_one(z: NDArray[np.float64], noise: float = 0.0) -> float:
@@ -210,13 +202,6 @@ def strongest_correlation(T: int) -> float:
 def own_correlation(z: NDArray[np.float64]) -> float:
     """Correlation of neighbouring minutes by which ``z`` (T >= 1) is prewhitened: not negative, and bounded."""
     return min(max(lag_one(z), 0.0), strongest_correlation(len(z)))
-
-
-def own_correlations(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """:func:`own_correlation` of several series in the same minutes, from z (T, Q), gives (Q,)."""
-    found = lag_one_of(np.sum(z * z, axis=0), np.sum(z[1:] * z[:-1], axis=0), len(z))
-    bounded: NDArray[np.float64] = np.clip(found, 0.0, strongest_correlation(len(z)))
-    return bounded
 
 
 def margin_of_sum(z: NDArray[np.float64], confidence: float) -> float:

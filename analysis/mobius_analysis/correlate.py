@@ -323,13 +323,9 @@ def _summary(failures: Failures, answered: Answered | None) -> SideSummary:
 def _ratios(
     sides: Sequence[tuple[Answered | None, Answered | None]],
 ) -> list[dict[float, Ratio]]:
-    pairs: list[tuple[Estimate, Estimate]] = []
-    correlations: list[float] = []
-    for y, x in sides:
-        if y is not None and x is not None:
-            pairs += [(y.estimates[q], x.estimates[q]) for q in QUANTILES]
-            correlations += shared_correlations(y, x, QUANTILES)
-    found = iter(ratios(pairs, correlations))
+    both = [(y, x) for y, x in sides if y is not None and x is not None]
+    pairs = [(y.estimates[q], x.estimates[q]) for y, x in both for q in QUANTILES]
+    found = iter(ratios(pairs, shared_correlations(both, QUANTILES)))
     return [{} if y is None or x is None else {q: next(found) for q in QUANTILES} for y, x in sides]
 
 

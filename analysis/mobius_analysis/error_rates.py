@@ -13,12 +13,9 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtrit
 
-from mobius_analysis.clusters import (
-    ewc_count,
-    long_run_variances,
-    own_correlations,
-)
+from mobius_analysis.clusters import ewc_count, strongest_correlation
 from mobius_analysis.intervals import CONFIDENCE, EQUIVALENCE_CONFIDENCE, Bounds
+from mobius_analysis.many_series import ManySeries
 from mobius_analysis.ratio import MARGIN
 from mobius_analysis.verdicts import discoveries
 
@@ -223,27 +220,32 @@ def compare_errors(
 
 
 def design_effects(sides: Sequence[Failures]) -> list[float | None]:
-    """Variance of each side's share over that of independent requests, sides with equally many minutes at once.
+    """Variance of each side's share over that of independent requests, all sides at once.
 
     None where failures or minutes are too few to show one.
     """
     effects: list[float | None] = [None] * len(sides)
-    alike: dict[int, list[int]] = {}
-    for place, side in enumerate(sides):
-        if _shows_bursts(side):
-            alike.setdefault(len(side.weights), []).append(place)
-    for T, places in alike.items():
-        shown = [sides[place] for place in places]
-        shares = [side.failed_weight / side.weight for side in shown]
-        z = np.stack(
-            [side.failed - share * side.weights for side, share in zip(shown, shares, strict=True)],
-            axis=1,
-        )
-        variances = long_run_variances(z, own_correlations(z))
-        t = float(stdtrit(ewc_count(T), (1 + CONFIDENCE) / 2)) / _NORMAL
-        for place, side, share, variance in zip(places, shown, shares, variances, strict=True):
-            independent = share * (1 - share) * side.weight**2 / side.effective
-            effects[place] = max(1.0, t * t * float(variance) / independent)
+    places = [place for place, side in enumerate(sides) if _shows_bursts(side)]
+    if not places:
+        return effects
+    shown = [sides[place] for place in places]
+    T = np.array([len(side.weights) for side in shown])
+    shares = np.array([side.failed_weight / side.weight for side in shown])
+    weights, failed = (
+        np.concatenate([getattr(side, name) for side in shown]) for name in ("weights", "failed")
+    )
+    z = failed - np.repeat(shares, T) * weights
+    series = ManySeries(z[:, None], np.concatenate([[0], np.cumsum(T)]))
+    strongest = np.array([strongest_correlation(int(t)) for t in T])
+    rho = np.clip(series.lag_one(), 0.0, strongest[:, None])
+    variances = series.long_run_variances(rho, _LEAST_MINUTES)[:, 0]
+    terms = np.array([ewc_count(int(t)) for t in T])
+    t = stdtrit(terms, (1 + CONFIDENCE) / 2) / _NORMAL
+    whole, worth = np.array([(side.weight, side.effective) for side in shown]).T
+    independent = shares * (1 - shares) * whole**2 / worth
+    found = np.maximum(1.0, t * t * variances / independent)
+    for place, effect in zip(places, found.tolist(), strict=True):
+        effects[place] = effect
     return effects
 
 
