@@ -17,7 +17,7 @@ from mobius_instrumentation.measures import MEASURES
 from mobius_instrumentation.redaction import clean_identifier, clean_text, is_own_network
 from mobius_instrumentation.subjects import SUBJECT
 
-__all__ = ["DEFAULT_ATTRIBUTES", "AttributePolicy"]
+__all__ = ["DEFAULT_ATTRIBUTES", "LIST_APPLIED", "AttributePolicy"]
 
 DEFAULT_ATTRIBUTES: Final = frozenset(
     {
@@ -96,6 +96,9 @@ DEFAULT_ATTRIBUTES: Final = frozenset(
     }
 )
 """Names that are kept without being asked for."""
+
+LIST_APPLIED: Final = ("telemetry.distro.name", "mobius-instrumentation")
+"""Attribute of each resource that says to a zone that the list of its service was applied."""
 
 # A hash in hexadecimal digits, ours or another's; what else a service may call a pseudonym is cleaned as any text.
 _PSEUDONYM: Final = re.compile(r"[0-9a-f]{32,128}")

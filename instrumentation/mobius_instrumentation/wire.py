@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from mobius_instrumentation.allowlist import AttributePolicy
+from mobius_instrumentation.allowlist import LIST_APPLIED, AttributePolicy
 from mobius_instrumentation.redaction import clean_text
 from mobius_instrumentation.subjects import SUBJECT
 
@@ -74,6 +74,9 @@ def field(number: int, payload: bytes) -> bytes:
 def text(number: int, value: str) -> bytes:
     """Encode a string field; lone surrogates, which UTF-8 cannot carry, become question marks."""
     return field(number, value.encode("utf-8", "replace"))
+
+
+_LIST_APPLIED: Final = field(1, text(1, LIST_APPLIED[0]) + field(2, text(1, LIST_APPLIED[1])))
 
 
 class SpanEncoder:
@@ -158,7 +161,7 @@ class SpanEncoder:
         return group, removed
 
     def _resource(self, resource: Resource) -> tuple[bytes, int]:
-        parts: list[bytes] = []
+        parts = [_LIST_APPLIED]
         removed = self._write(1, resource.attributes, parts)
         if removed:
             parts.append(b"\x10" + varint(removed))
@@ -295,10 +298,15 @@ def _scope(scope: InstrumentationScope | None) -> bytes:
 
 
 def _trace_state(number: int, state: TraceState | None) -> bytes:
-    """Keep sampling threshold and randomness of OpenTelemetry's own entry; all else may hold anything."""
     own = state.get("ot") if state else None
-    kept = ";".join(_SAMPLING.findall(own)) if own else ""
-    return text(number, f"ot={kept}") if kept else b""
+    kept = sampling_state(own) if own else ""
+    return text(number, kept) if kept else b""
+
+
+def sampling_state(own: str) -> str:
+    """Keep sampling threshold and randomness of OpenTelemetry's own entry of a trace state; all else may hold anything."""
+    kept = ";".join(_SAMPLING.findall(own))
+    return f"ot={kept}" if kept else ""
 
 
 def _flags(context: SpanContext, parent: SpanContext | None, sampled: bool) -> bytes:  # noqa: FBT001  # one caller

@@ -37,7 +37,14 @@ _URL: Final = re.compile(rf"https?://{_HOST}(?::(?P<port>[0-9]{{1,5}}))?")
 _LONGEST_TEXT: Final = 400
 _ZONE_KEYS: Final = {"regions", "kafka", "clickhouse", "database"}
 # The policy's, which the pipeline reads (mobius_pipeline.residency); a service has no use for them.
-_POLICY_KEYS: Final = {"backups", "least_subjects", "reason_for_rows", "retention", "to_hub"}
+_POLICY_KEYS: Final = {
+    "attributes",
+    "backups",
+    "least_subjects",
+    "reason_for_rows",
+    "retention",
+    "to_hub",
+}
 _HUB_KEYS: Final = {"clickhouse", "database"}
 
 

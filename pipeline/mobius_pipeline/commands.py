@@ -193,18 +193,22 @@ def ingest(
 
     Any number of workers may serve a zone; they share its partitions. A second signal stops one at once.
     """
+    from mobius_instrumentation.allowlist import AttributePolicy
+    from mobius_pipeline.residency.policy import read_policy
     from mobius_pipeline.wire import WireLimits
     from mobius_pipeline.worker import WorkerOptions, run_worker
     from mobius_pipeline.worker.batch import BatchLimits
     from mobius_pipeline.worker.poison import PoisonLimits
     from mobius_pipeline.worker.stopping import stop_by_signal
 
-    chosen = pick_zones(load_config(config), zone)
+    zones = load_config(config)
+    chosen = pick_zones(zones, zone)
     if len(chosen) != 1:
         raise UsageError(
             f"a worker serves one zone: name it ({', '.join(each.name for each in chosen)})",
             field="--zone",
         )
+    rules = read_policy(zones.file).zones[chosen[0].name]
     configure_logs()
     stop = threading.Event()
     options = WorkerOptions(
@@ -216,6 +220,7 @@ def ingest(
         ),
         wire=WireLimits(encoded_bytes=message_mb << 20, decoded_bytes=message_mb << 21),
         poison=PoisonLimits(share=poison_share),
+        attributes=AttributePolicy.with_extra(rules.attributes),
         name=name,
         lease_seconds=lease_seconds,
         health_host=health_host,

@@ -220,11 +220,9 @@ def _check(what: str, size: int, attributes: int, limits: WireLimits) -> None:
         raise WireError(f"{what} of {size} bytes; it may have {limits.span_bytes}")
 
 
-def count_spans(request: ExportTraceServiceRequest) -> int:
-    """Count the spans of a message."""
-    return sum(
-        len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans
-    )
+def count_spans(resources: Iterable[ResourceSpans]) -> int:
+    """Count the spans of a message's resources."""
+    return sum(len(scope.spans) for resource in resources for scope in resource.scope_spans)
 
 
 def varint(value: int) -> bytes:

@@ -78,11 +78,15 @@ def fill_books(zone: Zone) -> None:
     for region, spans in (("us-east-1", 17), ("eu-wset-1", 23), ("", 31)):
         reason = "region is not of this zone" if region else "region is missing"
         client.insert("quarantine", [[reason, region, "shop", spans, "t", 0, 0, "", hour]], names)
-    for spans, attributes in ((3, 9), (1_200, 2_400)):
+    for remover, spans, attributes in (
+        ("service", 3, 9),
+        ("service", 1_200, 2_400),
+        ("zone", 7, 77),
+    ):
         client.insert(
             "removed_attributes",
-            [["eu-west-1", "checkout", spans, attributes]],
-            ["region", "service", "spans", "attributes"],
+            [["eu-west-1", "checkout", remover, spans, attributes]],
+            ["region", "service", "remover", "spans", "attributes"],
         )
     client.insert(
         "audit_log",
@@ -128,10 +132,13 @@ def test_the_numbers_are_the_commands(zone: Zone, monkeypatch: pytest.MonkeyPatc
         ("eu-wset-1", 23),
         ("", 31),
     }
+    checkout = {"region": "eu-west-1", "service": "checkout"}
     assert told["removed"] == [
-        {"region": "eu-west-1", "service": "checkout", "spans": 1_203, "attributes": 2_409}
+        {**checkout, "remover": "service", "spans": 1_203, "attributes": 2_409},
+        {**checkout, "remover": "zone", "spans": 7, "attributes": 77},
     ]
-    assert '<td class="num">2,409</td><td class="num">1,203</td>' in text
+    assert '<td class="">service</td><td class="num">2,409</td><td class="num">1,203</td>' in text
+    assert '<td class="">zone</td><td class="num">77</td><td class="num">7</td>' in text
     (read,) = told["reads"]
     assert (read["viewer"], read["reads"], read["with_reason"]) == ("carla", 2, 1)
     assert "carla" in text

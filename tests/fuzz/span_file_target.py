@@ -140,7 +140,7 @@ def messages_of(file: PackedFile) -> Iterator[tuple[bytes, ExportTraceServiceReq
         assert 0 < spans <= MOST_SPANS
         assert len(value) <= LARGEST_MESSAGE_BYTES, len(value)
         request = parse(value)
-        assert count_spans(request) == spans
+        assert count_spans(request.resource_spans) == spans
         yield value, request
 
 

@@ -10,12 +10,14 @@ import gzip
 import tracemalloc
 import zlib
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import zstandard
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from mobius_instrumentation.allowlist import DEFAULT_ATTRIBUTES
 from mobius_instrumentation.zones import Zone
+from mobius_pipeline.allow_list import is_ours
 from mobius_pipeline.kafka_client import content_encoding
 from mobius_pipeline.wire import WireError, WireLimits, count_spans, decode, envelope, parse, varint
 from mobius_pipeline.worker.route import Route
@@ -60,8 +62,20 @@ def _compressed(draw: Draw, encoding: str) -> bytes:
     return zstandard.compress(content, draw.below(4)) if encoding else content
 
 
+def _only_allowed(request: ExportTraceServiceRequest) -> None:
+    for resource in request.resource_spans:
+        if is_ours(resource):
+            continue
+        for scope in resource.scope_spans:
+            for span in scope.spans:
+                holders: list[Any] = [resource.resource, span, *span.events, *span.links]
+                keys = {pair.key for holder in holders for pair in holder.attributes}
+                assert keys <= DEFAULT_ATTRIBUTES
+                assert not span.status.message
+
+
 def check(data: bytes) -> bool:
-    """Only WireError escapes; limits hold; what is passed on has every span once, of this zone only."""
+    """Only WireError escapes; limits hold; what is passed on has every span once, of this zone and with what it allows."""
     value, encoding = payload_of(data)
     try:
         payload = _decoded(value, encoding)
@@ -71,15 +85,20 @@ def check(data: bytes) -> bool:
         assert len(str(error)) < 400
         return False
     (routed,) = Route(ZONE).submit(Checked(Message(0, 7, value, encoding), request, "", payload))
-    assert routed.spans + sum(item.spans for item in routed.foreign) == count_spans(request)
+    assert routed.spans + sum(item.spans for item in routed.foreign) == count_spans(
+        request.resource_spans
+    )
     own = ExportTraceServiceRequest.FromString(routed.body)
-    assert count_spans(own) == routed.spans
+    assert count_spans(own.resource_spans) == routed.spans
+    _only_allowed(own)
     for item in routed.foreign:
-        assert count_spans(ExportTraceServiceRequest.FromString(item.payload)) == item.spans
+        foreign = ExportTraceServiceRequest.FromString(item.payload)
+        assert count_spans(foreign.resource_spans) == item.spans
+        _only_allowed(foreign)
     body = envelope([(routed.body, 3, 9)], 11)
     framed = body[len(varint(len(body) - len(varint(len(body))))) :]
     assert framed.startswith(routed.body)
-    assert count_spans(ExportTraceServiceRequest.FromString(framed)) == routed.spans
+    assert count_spans(ExportTraceServiceRequest.FromString(framed).resource_spans) == routed.spans
     return True
 
 

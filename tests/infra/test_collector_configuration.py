@@ -110,4 +110,4 @@ def test_the_worker_takes_a_message_of_another_language(
     spans.scope_spans[0].scope.name = scope
     spans.resource.attributes.extend(key_value(key, value) for key, value in resource.items())
     message = ExportTraceServiceRequest(resource_spans=[spans]).SerializeToString()
-    assert count_spans(parse(decode(message))) == 512
+    assert count_spans(parse(decode(message)).resource_spans) == 512

@@ -11,6 +11,7 @@ from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlag
 
 from mobius_instrumentation.allowlist import (
     DEFAULT_ATTRIBUTES,
+    LIST_APPLIED,
     AttributePolicy,
 )
 from mobius_instrumentation.redaction import MAX_VALUE_CHARACTERS, clean_text
@@ -52,6 +53,7 @@ def test_only_listed_names_leave_and_every_other_is_counted(
         links=(Link(target, link),),
     )
     (found,) = decode_request(payload)
+    assert found.resource.pop(LIST_APPLIED[0]) == LIST_APPLIED[1]
     groups = [own, resource, event, link]
     left = [found.attributes, found.resource, found.events[0][1], found.links[0][2]]
     for given_, kept in zip(groups, left, strict=True):

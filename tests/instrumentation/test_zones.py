@@ -52,6 +52,7 @@ def test_keys_of_the_policy_change_nothing_in_the_map() -> None:
         "least_subjects": 20,
         "reason_for_rows": True,
         "backups": ["s3://backups/eu"],
+        "attributes": ["shop.tier"],
         "retention": {"spans": 30},
         "to_hub": {"tables": []},
     }

@@ -12,6 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
+from mobius_instrumentation.allowlist import LIST_APPLIED
 from mobius_instrumentation.zones import Zone
 
 SECOND = 1_000_000_000
@@ -64,10 +65,13 @@ def make_resource(
     *,
     region: str | None = "eu-west-1",
     service: str = "shop",
+    ours: bool = True,
     **attributes: str,
 ) -> ResourceSpans:
+    """Spans of one resource, as our package sends them unless not ``ours``."""
     resource = ResourceSpans()
     values = {
+        **dict([LIST_APPLIED] if ours else []),
         "service.name": service,
         "service.version": "1.4.0",
         "deployment.environment.name": "production",

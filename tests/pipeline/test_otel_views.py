@@ -102,8 +102,10 @@ def store(client: Client, token: str) -> None:
         },
     )
     message = make_message(
-        make_resource([root, call, lone], **{"service.instance.id": "shop-0", "host.name": "h"}),
-        make_resource([inner], service="catalog"),
+        make_resource(
+            [root, call, lone], ours=False, **{"service.instance.id": "shop-0", "host.name": "h"}
+        ),
+        make_resource([inner], service="catalog", ours=False),
     )
     client.raw_insert(
         TABLE,

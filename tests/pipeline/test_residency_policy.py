@@ -50,7 +50,7 @@ def test_todays_file_is_valid_and_has_the_defaults(tmp_path: Path) -> None:
     policy = load_policy(written(tmp_path))
     eu = policy.zones["eu"]
     assert (eu.database, eu.least_subjects, eu.to_hub.least_subjects) == ("rum_eu", 11, 50)
-    assert (eu.reason_for_rows, eu.backups) == (False, ())
+    assert (eu.reason_for_rows, eu.backups, eu.attributes) == (False, (), ())
     assert set(eu.retention.days().values()) == {None}
     assert eu.to_hub.tables == ("latency_minute",)
     assert eu.to_hub.columns == CROSSING_COLUMNS
@@ -64,11 +64,13 @@ def test_a_whole_policy_is_read(tmp_path: Path) -> None:
         '[groups."/sre eu@example.org"]\nspans = ["eu"]\naggregates = ["us", "hub"]\n'
         '[viewers]\n"ana@example.org" = ["/sre eu@example.org"]\n',
         eu='least_subjects = 20\nreason_for_rows = true\nbackups = ["s3://b/eu", "/backups/eu"]\n'
+        'attributes = ["shop.tier"]\n'
         "[zones.eu.retention]\nspans = 30\nsynthetic_results = 30\njoined_spans = 30\nlatency_minute = 30\n"
         '[zones.eu.to_hub]\ntables = ["latency_minute", "findings"]\ncolumns = ["minute"]\nleast_subjects = 20\n',
     )
     policy = load_policy(file)
     assert policy.zones["eu"].retention.days()["spans"] == 30
+    assert policy.zones["eu"].attributes == ("shop.tier",)
     assert policy.viewers["ana@example.org"] == ("/sre eu@example.org",)
     assert policy.groups["/sre eu@example.org"].aggregates == ("us", "hub")
 
@@ -89,6 +91,8 @@ TO_HUB = "[zones.eu.to_hub]\n"
         ("least_subjects = 1", "", "zones.eu.least_subjects", "greater than or equal to 2"),
         ("least_subjects = 11.0", "", "zones.eu.least_subjects", "whole number"),
         ('reason_for_rows = "yes"', "", "zones.eu.reason_for_rows", "true or false"),
+        ('attributes = "shop.tier"', "", "zones.eu.attributes", "must be a list"),
+        ('attributes = [""]', "", "zones.eu.attributes.0", "letters, digits"),
         ("", "[group.sre]\nspans = ['eu']", "group", "unknown key"),
         ("", "[groups.sre]\nspan = ['eu']", "groups.sre.span", "unknown key"),
         ("", "[groups.sre]\nspans = 'eu'", "groups.sre.spans", "must be a list"),

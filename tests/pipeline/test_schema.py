@@ -62,7 +62,7 @@ def insert(
 
 
 def insert_spans(client: Client, *spans: Span, **resource: Any) -> None:
-    insert(client, [make_message(make_resource(spans, **resource))])
+    insert(client, [make_message(make_resource(spans, ours=False, **resource))])
 
 
 def rows(client: Client, query: str, **parameters: Any) -> list[tuple[Any, ...]]:

@@ -92,8 +92,12 @@ def plant(zone: Zone, region: str) -> Planted:
         )
 
     extra = {"host.name": marks["resource"], "service.instance.id": marks["instance"]}
-    large = make_resource([span(n, "/large") for n in range(400)], region=region, **extra)
-    few = make_resource([span(n, f"/{marks['route']}") for n in range(9)], region=region, **extra)
+    large = make_resource(
+        [span(n, "/large") for n in range(400)], region=region, ours=True, **extra
+    )
+    few = make_resource(
+        [span(n, f"/{marks['route']}") for n in range(9)], region=region, ours=True, **extra
+    )
     foreign = make_resource([make_span(name=marks["foreign"])], region="mars-1")
     publish(
         zone,

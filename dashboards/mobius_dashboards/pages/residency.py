@@ -230,8 +230,9 @@ def _kept_out(view: View, account: _Account) -> None:
         _quarantined(view, account)
     with right:
         section(
-            "Removed by the services",
-            "Attributes that never left a service: its allow-list, and its SDK’s limits.",
+            "Removed attributes",
+            "By a service before it sent them (its allow-list, its SDK’s limits), or by the zone before it stored spans of "
+            "other sources.",
         )
         _removed(view, account)
 
@@ -266,7 +267,8 @@ def _removed(view: View, account: _Account) -> None:
         [
             f"<b>{esc(zone.name)}</b>",
             esc(each.service or "none"),
-            esc(each.region),
+            esc(each.region or "none"),
+            esc(each.remover),
             formatters.count(each.attributes),
             formatters.count(each.spans),
         ]
@@ -280,6 +282,7 @@ def _removed(view: View, account: _Account) -> None:
         ("Zone", ""),
         ("Service", ""),
         ("Region", ""),
+        ("Removed by", ""),
         ("Attributes", "num"),
         ("Spans that lack any", "num"),
     ]

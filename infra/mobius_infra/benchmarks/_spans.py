@@ -1,4 +1,4 @@
-"""Spans for measurements: a shop's traces of six spans, as OTLP messages; the same for the same seed."""
+"""Spans for measurements: a shop's traces of six spans, as OTLP messages of our package; the same for the same seed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Final
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
+
+from mobius_instrumentation.allowlist import LIST_APPLIED
 
 __all__ = ["SPANS_PER_TRACE", "make_messages"]
 
@@ -51,6 +53,7 @@ def _scope(request: ExportTraceServiceRequest, service: str, region: str) -> Sco
         ("telemetry.sdk.language", "python"),
         ("telemetry.sdk.name", "opentelemetry"),
         ("telemetry.sdk.version", "1.45.2"),
+        LIST_APPLIED,
     ):
         resource.resource.attributes.append(_pair(key, value))
     scope = resource.scope_spans.add()

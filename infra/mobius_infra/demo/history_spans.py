@@ -18,6 +18,7 @@ from mobius_infra.demo import shop
 from mobius_infra.demo.history_draw import OLD_RELEASE, RELEASE, Bools, Call, Requests, TestRun
 from mobius_infra.demo.latency_models import Floats, Ints
 from mobius_infra.demo.span_templates import Octets, random_ids, span_template
+from mobius_instrumentation.allowlist import LIST_APPLIED
 
 Place = tuple[Floats, Floats]
 """Where a part begins and how long it takes, in ms from the request's start."""
@@ -67,8 +68,9 @@ def trace(requests: Requests, rng: np.random.Generator) -> Traced:
 
 
 def resource_of(service: str, version: str, region: str) -> dict[str, str]:
-    """Resource of a generated service instance."""
+    """Resource of a generated service instance, as our package describes it."""
     return {
+        **dict([LIST_APPLIED]),
         "service.name": service,
         "service.version": version,
         "service.instance.id": f"generated-{service}-{region}",

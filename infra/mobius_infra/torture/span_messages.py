@@ -12,6 +12,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
+from mobius_instrumentation.allowlist import LIST_APPLIED
+
 __all__ = ["REGION", "Made", "Planted", "make_messages", "span_number"]
 
 REGION: Final = "eu-west-1"
@@ -120,6 +122,8 @@ class _Maker:
             ("deployment.environment.name", "production"),
             ("service.instance.id", f"pod-{self._rng.randrange(8)}"),
             ("cloud.region", region),
+            # Both ways through the worker: untouched, and held to the allow-list.
+            *([LIST_APPLIED] if self._rng.random() < 0.5 else []),
         ):
             resource.resource.attributes.append(_pair(key, value))
         scope = resource.scope_spans.add()

@@ -37,11 +37,11 @@ ORDER BY sum(spans) DESC, reason, region
 LIMIT {most:UInt32}
 """
 _REMOVED: Final = """
-SELECT toString(region), toString(service), sum(spans), sum(attributes)
+SELECT toString(region), toString(service), toString(remover), sum(spans), sum(attributes)
 FROM removed_attributes
 WHERE hour >= toStartOfHour({since:DateTime('UTC')}) AND hour < {until:DateTime('UTC')}
-GROUP BY region, service
-ORDER BY sum(attributes) DESC, region, service
+GROUP BY region, service, remover
+ORDER BY sum(attributes) DESC, region, service, remover
 LIMIT {most:UInt32}
 """
 _READS: Final = """
@@ -106,10 +106,11 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """Attributes that a service took out of so many spans before it sent them."""
+    """Attributes taken out of so many spans: by the "service" before it sent them, or by the "zone" before it stored them."""
 
     region: str
     service: str
+    remover: str
     spans: int
     attributes: int
 
@@ -148,11 +149,11 @@ def load_quarantined(client: Client, since: datetime, until: datetime) -> tuple[
 
 
 def load_removed(client: Client, since: datetime, until: datetime) -> tuple[Removed, ...]:
-    """Return what services removed from spans that arrived in the hours of a stretch of time; at most 1,000 services."""
+    """Return what was removed from spans that arrived in the hours of a stretch of time; at most 1,000 services."""
     edges = {"since": since, "until": until, "most": _MOST_GROUPS}
     return tuple(
-        Removed(region, service, int(spans), int(attributes))
-        for region, service, spans, attributes in client.query(
+        Removed(region, service, remover, int(spans), int(attributes))
+        for region, service, remover, spans, attributes in client.query(
             _REMOVED, parameters=edges
         ).result_rows
     )

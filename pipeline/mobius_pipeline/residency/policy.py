@@ -6,9 +6,10 @@ Everything but the map itself is optional::
     regions = ["eu-west-1", "eu-central-1"]
     kafka = ["kafka.eu.example:9093"]
     clickhouse = "https://store.eu.example:8443"
-    least_subjects = 11  # of a cell that anybody in the zone is shown
+    least_subjects = 11  # of a cell that who sees aggregates alone is shown
     reason_for_rows = true  # a read of single rows asks for a reason
     backups = ["s3://backups-eu/rum"]
+    attributes = ["shop.tier"]  # stored besides the package's own list, of other sources
 
     [zones.eu.retention]  # days; left out: kept for ever
     spans = 30
@@ -149,6 +150,7 @@ class ZonePolicy(_Table):
     least_subjects: Subjects = 11
     reason_for_rows: StrictBool = False
     backups: tuple[StrictStr, ...] = ()
+    attributes: Names = ()
     retention: Retention = Retention()
     to_hub: ToHub = ToHub()
 

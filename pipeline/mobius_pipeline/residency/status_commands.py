@@ -83,8 +83,8 @@ def _tell(zone: str, account: dict[str, Any]) -> None:
         typer.echo(f"  quarantined {each['spans']:,} spans: {each['reason']}{named}")
     for each in account["removed"]:
         typer.echo(
-            f"  {each['service'] or '(no service)'} in {each['region']} removed {each['attributes']:,} attributes"
-            f" from {each['spans']:,} spans"
+            f"  {each['attributes']:,} attributes removed by the {each['remover']} from {each['spans']:,} spans of"
+            f" {each['service'] or '(no service)'} in {each['region'] or '(no region)'}"
         )
     for each in account["reads"]:
         typer.echo(

@@ -111,7 +111,7 @@ class Loop:
         fence = self._assignment.until_ms
         self._chain: Chain[Message] = Chain(
             Validate(options.wire, PoisonGuard(options.poison)),
-            Route(zone),
+            Route(zone, options.attributes),
             self._batching,
             _Checkpoint(fetch),
             Intent(self._ledger, fence),

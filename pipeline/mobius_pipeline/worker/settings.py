@@ -7,6 +7,7 @@ import socket
 from dataclasses import dataclass, field
 from uuid import uuid4
 
+from mobius_instrumentation.allowlist import AttributePolicy
 from mobius_pipeline.wire import WireLimits
 from mobius_pipeline.worker.batch import BatchLimits
 from mobius_pipeline.worker.poison import PoisonLimits
@@ -20,6 +21,8 @@ class WorkerOptions:
 
     Attributes
     ----------
+    attributes
+        What is stored of spans that are not of our own package.
     writer
         Names this process in the ledger; no two processes may share one.
     name
@@ -34,6 +37,7 @@ class WorkerOptions:
     limits: BatchLimits = field(default_factory=BatchLimits)
     wire: WireLimits = field(default_factory=WireLimits)
     poison: PoisonLimits = field(default_factory=PoisonLimits)
+    attributes: AttributePolicy = field(default_factory=AttributePolicy)
     writer: str = field(
         default_factory=lambda: f"{socket.gethostname()}/{os.getpid()}/{uuid4().hex[:8]}"
     )
