@@ -9,7 +9,7 @@ from typing import Any, Final
 from mobius_dashboards import formatters
 from mobius_dashboards.const import MARGIN, UNTRUE, VERDICTS
 from mobius_dashboards.state import State
-from mobius_dashboards.viewer import ForbiddenError
+from mobius_dashboards.viewer import ForbiddenError, Viewer
 from mobius_pipeline.errors import DependencyError, MobiusError, TerminalError, UsageError
 
 __all__ = [
@@ -17,6 +17,8 @@ __all__ = [
     "errors_word",
     "failure",
     "headline",
+    "hidden",
+    "least_people",
     "no_requests",
     "no_zone",
     "rank",
@@ -53,6 +55,21 @@ def failure(error: MobiusError) -> str:
     if isinstance(error, TerminalError):
         return "The store refused what this page asked for."
     return "This page cannot be shown."
+
+
+def least_people(viewer: Viewer) -> str:
+    """Say which zones show this viewer cells of enough people only; empty for none."""
+    return " and ".join(
+        f"zone {zone} shows you cells of at least {viewer.least_people(zone)} people"
+        for zone in viewer.zones
+        if viewer.least_people(zone) > 1
+    )
+
+
+def hidden(viewer: Viewer, cells: int) -> str:
+    """Say how many cells a viewer is not shown, and why."""
+    what = "endpoint-region has" if cells == 1 else "endpoint-regions have"
+    return f"{formatters.count(cells)} {what} too few people to be shown: {least_people(viewer)}."
 
 
 def verdict_counts(cells: Sequence[Cell]) -> dict[str, int]:

@@ -14,15 +14,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import get_args
+from typing import Final, get_args
 
 from mobius_pipeline.errors import MobiusError, UsageError
-from mobius_pipeline.residency.policy import Policy
+from mobius_pipeline.residency.policy import Policy, ZonePolicy
 from mobius_pipeline.residency.sight import Level, see
 
 __all__ = ["ForbiddenError", "Viewer", "local_viewer", "login_viewer", "require"]
 
 _LONGEST_NAME = 64
+_LEAST_PEOPLE: Final = int(ZonePolicy.model_fields["least_subjects"].default)
 
 
 class ForbiddenError(MobiusError):
@@ -48,12 +49,15 @@ class Viewer:
         Zones that ask for a reason before they show single requests.
     subject
         What the provider calls somebody who has logged in, which no other person ever is called; empty for a local user.
+    least
+        How many people a cell of a zone has at least, for those of ``levels`` that are ``aggregates``.
     """
 
     name: str
     levels: tuple[tuple[str, Level], ...]
     asked_why: tuple[str, ...] = ()
     subject: str = ""
+    least: tuple[tuple[str, int], ...] = ()
 
     @property
     def zones(self) -> tuple[str, ...]:
@@ -63,12 +67,21 @@ class Viewer:
     @property
     def policy(self) -> tuple[str, ...]:
         """What a cached result depends on: two viewers of one policy may share it, others never."""
-        return tuple(f"{level} of {zone}" for zone, level in self.levels)
+        return tuple(
+            f"{level} of {zone}, cells of {self.least_people(zone)} people"
+            for zone, level in self.levels
+        )
 
     @property
     def sight(self) -> str:
         """What they see, in words."""
-        return " and ".join(self.policy) or "no zone"
+        return " and ".join(f"{level} of {zone}" for zone, level in self.levels) or "no zone"
+
+    def least_people(self, zone: str) -> int:
+        """How many people a cell of ``zone`` must have to be shown: 1 to who sees single requests anyway."""
+        if self.sees(zone, "spans"):
+            return 1
+        return dict(self.least).get(zone, _LEAST_PEOPLE)
 
     def sees(self, zone: str, level: Level = "aggregates") -> bool:
         """Whether the policy covers ``level`` of ``zone``."""
@@ -126,7 +139,8 @@ def _viewer(
         for place in seen
     )
     asked = tuple(place.place for place in seen if place.reason_for_rows)
-    return Viewer(name[:_LONGEST_NAME], levels, asked)
+    least = tuple((name, rules.least_subjects) for name, rules in policy.zones.items())
+    return Viewer(name[:_LONGEST_NAME], levels, asked, least=least)
 
 
 def _zones(policy: Policy, environment: Mapping[str, str]) -> tuple[str, ...]:

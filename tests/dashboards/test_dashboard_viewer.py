@@ -41,13 +41,14 @@ GROUPS = {
 
 def test_without_groups_the_local_viewer_sees_all_unless_narrowed() -> None:
     both = Viewer("local", (("eu", "spans"), ("us", "spans")))
-    assert local_viewer(policy(), {}) == both
+    assert local_viewer(policy(), {}).policy == both.policy
     narrowed = {
         "MOBIUS_VIEWER": "ana",
         "MOBIUS_VIEWER_ZONES": "us",
         "MOBIUS_VIEWER_LEVEL": "aggregates",
     }
-    assert local_viewer(policy(), narrowed) == Viewer("ana", (("us", "aggregates"),))
+    found = local_viewer(policy(), narrowed)
+    assert (found.name, found.levels) == ("ana", (("us", "aggregates"),))
     assert local_viewer(policy(), {"MOBIUS_VIEWER_ZONES": ""}).zones == ()
 
 
@@ -116,6 +117,9 @@ def test_policies_that_differ_share_no_cache() -> None:
         for us in levels
     ]
     assert len({viewer.policy for viewer in viewers}) == 9
+    least = [Viewer("a", (("eu", "aggregates"),), least=(("eu", n),)) for n in (11, 20)]
+    assert least[0].policy != least[1].policy
+    assert least[0].sight == "aggregates of eu"
     assert Viewer("a", (("eu", "spans"),)).policy == Viewer("b", (("eu", "spans"),)).policy
 
 

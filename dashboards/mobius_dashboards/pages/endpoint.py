@@ -87,6 +87,8 @@ def _nothing(view: View, cells: Sequence[Cell]) -> None:
     where = f" in {view.state.region}" if view.state.region else ""
     elsewhere = ", ".join(sorted({cell["region"] for cell in cells}))
     text = f"It has requests in {elsewhere}: choose that region on the left." if cells else ""
+    if not text and (rule := strings.least_people(view.viewer)):
+        text = f"Or too few people use it: {rule}."
     st.html(
         markup.notice(
             f"No requests to {name}{where} in this window.",

@@ -45,9 +45,11 @@ def show(view: View) -> None:
         _findings(view)
         _verdicts(view, cells)
         _coverage(view, found.document["coverage"], cells)
-    elif not found.failures:
+    elif not found.failures and not found.hidden:
         text = strings.no_requests("requests", [zone.name for zone in view.scope])
         st.html(markup.notice("Nothing to judge yet", markup.with_code(text)))
+    if found.hidden:
+        st.html(f'<p class="mr-lead">{esc(strings.hidden(view.viewer, found.hidden))}</p>')
     _health(view)
 
 

@@ -11,10 +11,10 @@ from mobius_analysis.matching import Match
 from mobius_analysis.rollup import Window as AnalysisWindow
 from mobius_dashboards.clients import client_for
 from mobius_dashboards.queries.cache import cached
-from mobius_dashboards.queries.correlation import cells_of
+from mobius_dashboards.queries.correlation import require_shown, shown
 from mobius_dashboards.queries.endpoint import Subject
 from mobius_dashboards.view import View
-from mobius_dashboards.viewer import Viewer, require
+from mobius_dashboards.viewer import Viewer
 from mobius_instrumentation.zones import Zone
 
 __all__ = ["detail"]
@@ -23,9 +23,9 @@ __all__ = ["detail"]
 def detail(view: View, zone: Zone, subject: Subject) -> dict[str, Any]:
     """Return the document that ``explain --json`` prints.
 
-    Raw spans are read for it only where the viewer sees spans; others get what the rollup tells.
+    Raw spans are read for it only where the viewer sees spans; others get what the rollup tells of enough people.
     """
-    require(view.viewer, zone.name)
+    require_shown(view, zone, subject.cell)
     return _detail(
         view.viewer.policy,
         zone,
@@ -33,7 +33,7 @@ def detail(view: View, zone: Zone, subject: Subject) -> dict[str, Any]:
         view.window.until,
         subject,
         match=view.state.matched_by,
-        _result=cells_of(view, zone),
+        _result=shown(view, zone).result,
         _viewer=view.viewer,
     )
 
@@ -53,4 +53,15 @@ def _detail(
     raw = _viewer.sees(zone.name, "spans")
     with client_for(_viewer, zone, "spans" if raw else "aggregates") as client:
         window = AnalysisWindow.of(since, until)
-        return load_detail(client, zone, subject.only, window, match=match, result=_result, raw=raw)
+        found = load_detail(
+            client, zone, subject.only, window, match=match, result=_result, raw=raw
+        )
+    least = _viewer.least_people(zone.name)
+    for segment in found["segments"]:
+        # Of requests nobody knows whose they are by version, size or hour: they stand in for people.
+        segment["values"] = [
+            each
+            for each in segment["values"]
+            if each["production_requests"] == 0 or each["production_requests"] >= least
+        ]
+    return found

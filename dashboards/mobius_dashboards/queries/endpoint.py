@@ -15,8 +15,10 @@ from mobius_analysis.series import bin_minutes, distribution, quantile_series
 from mobius_dashboards.clients import client_for
 from mobius_dashboards.const import SOURCE_WORDS
 from mobius_dashboards.queries.cache import cached
+from mobius_dashboards.queries.correlation import require_shown
+from mobius_dashboards.queries.people import CellKey
 from mobius_dashboards.view import View
-from mobius_dashboards.viewer import Viewer, require
+from mobius_dashboards.viewer import Viewer
 from mobius_instrumentation.zones import Zone
 from mobius_pipeline.options import format_time
 
@@ -37,6 +39,11 @@ class Subject:
     route: str
     environment: str
     vantage: str
+
+    @property
+    def cell(self) -> CellKey:
+        """Region, service, method and route."""
+        return self.region, self.service, self.method, self.route
 
     @property
     def only(self) -> Only:
@@ -67,8 +74,11 @@ class Shapes:
 
 
 def shapes(view: View, zone: Zone, subject: Subject) -> Shapes:
-    """Return distributions and series of an endpoint."""
-    require(view.viewer, zone.name)
+    """Return distributions and series of an endpoint.
+
+    Who sees aggregates alone gets no point of the series that fewer requests of users are behind than people have to be.
+    """
+    require_shown(view, zone, subject.cell)
     return _shapes(
         view.viewer.policy, zone, view.window.since, view.window.until, subject, view.viewer
     )
@@ -100,6 +110,7 @@ def _shapes(
             _named(row, at=format_time(row["time"]), quantile=row["quantile"])
             for row in quantile_series(frame, length, (0.5, 0.95)).iter_rows(named=True)
             if row["value_ms"] is not None
+            and (row["source"] != "real" or row["requests"] >= _viewer.least_people(zone.name))
         ],
         bin_minutes=length,
         releases=[
@@ -147,7 +158,7 @@ LIMIT 500
 
 def runs(view: View, zone: Zone, subject: Subject) -> list[Run]:
     """Return the test runs that requested an endpoint in the window, newest first."""
-    require(view.viewer, zone.name)
+    require_shown(view, zone, subject.cell)
     return _runs(
         view.viewer.policy, zone, view.window.since, view.window.until, subject, view.viewer
     )

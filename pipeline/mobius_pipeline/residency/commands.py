@@ -167,7 +167,8 @@ def _print_place(place: PlaceSight) -> None:
         typer.echo(f"  because {rule}")
     if place.level is not None:
         typer.echo(f"  sees {', '.join(place.tables)}")
-        typer.echo(f"  cells of at least {place.least_subjects} people")
+        if place.least_subjects is not None:
+            typer.echo(f"  cells of at least {place.least_subjects} people")
     if place.hidden:
         typer.echo(f"  hidden {', '.join(place.hidden)}")
     if place.reason_for_rows:

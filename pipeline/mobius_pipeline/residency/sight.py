@@ -19,7 +19,7 @@ class PlaceSight:
     """One zone (or the hub) as a viewer sees it; ``level`` None: not at all.
 
     ``because`` are the rules that led there, as texts with the keys of the file. ``least_subjects`` is how
-    many people a cell must have to be shown there.
+    many people a cell must have to be shown there; None where single requests are seen anyway.
     """
 
     place: str
@@ -69,7 +69,7 @@ def _place(policy: Policy, place: str, groups: tuple[str, ...]) -> PlaceSight:
         because=because,
         tables=seen,
         hidden=tuple(each for each in everything if each not in seen),
-        least_subjects=zone.least_subjects if zone else _least_of_hub(policy),
+        least_subjects=_least_subjects(policy, place) if level != "spans" else None,
         reason_for_rows=zone is not None and zone.reason_for_rows and level == "spans",
     )
 
@@ -94,6 +94,11 @@ def _level(
     if not groups:
         return None, ("the viewer is in no group of the file",)
     return None, (f"none of the viewer's groups ({', '.join(groups)}) names it",)
+
+
+def _least_subjects(policy: Policy, place: str) -> int:
+    zone = policy.zones.get(place)
+    return zone.least_subjects if zone else _least_of_hub(policy)
 
 
 def _least_of_hub(policy: Policy) -> int:

@@ -1,0 +1,71 @@
+"""Cells of too few people: who sees aggregates alone is not shown them.
+
+People are counted as for the export to the hub: distinct pseudonyms where any are known, requests elsewhere. Pseudonyms
+are counted by the hour, so a window has at most as many people as the hours that it touches, and never more than requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from mobius_analysis.cells import CorrelationResult
+from mobius_analysis.correlate import Cell
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+__all__ = ["CellKey", "Shown", "hide_small", "load_people"]
+
+CellKey = tuple[str, str, str, str]
+
+_PEOPLE: Final = """
+SELECT toString(s.region), toString(s.service), toString(s.method), toString(s.route), uniqMerge(s.subjects)
+FROM latency_subjects AS s
+WHERE s.hour >= toStartOfHour({since:DateTime('UTC')}) AND s.hour < {until:DateTime('UTC')}
+  AND s.source = 'real' AND ({environment:String} = '' OR s.environment = {environment:String})
+GROUP BY s.region, s.service, s.method, s.route
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What of one zone a viewer is shown, and how many of its cells have too few people for them."""
+
+    result: CorrelationResult
+    hidden: int = 0
+
+    def has(self, subject: CellKey) -> bool:
+        """Whether a cell of that region, service, method and route is among what is shown."""
+        return any(cell.subject == subject for cell in self.result.cells)
+
+
+def load_people(client: Client, result: CorrelationResult, environment: str) -> dict[CellKey, int]:
+    """Count the distinct pseudonyms of each subject in the hours of a result's window; those with any."""
+    edges = {"since": result.window.start, "until": result.window.end, "environment": environment}
+    return {
+        (region, service, method, route): int(people)
+        for region, service, method, route, people in client.query(
+            _PEOPLE, parameters=edges
+        ).result_rows
+    }
+
+
+def hide_small(result: CorrelationResult, people: Mapping[CellKey, int], least: int) -> Shown:
+    """Leave out what fewer than ``least`` people, and more than none, are behind; the coverage goes without it too."""
+    small = {
+        cell.subject
+        for cell in (*result.cells, *result.unmatched)
+        if 0 < _count(cell, people) < least
+    }
+    kept, whole = (
+        tuple(cell for cell in cells if cell.subject not in small)
+        for cells in (result.cells, result.unmatched)
+    )
+    return Shown(replace(result, cells=kept, unmatched=whole), len(small))
+
+
+def _count(cell: Cell, people: Mapping[CellKey, int]) -> int:
+    requests = cell.production.requests
+    return min(people.get(cell.subject, requests), requests)
