@@ -162,6 +162,24 @@ def test_shared_brokers_are_remarked_upon_and_allowed(tmp_path: Path) -> None:
     assert "zones.us.kafka" in {each.key for each in remarks(load_policy(file))}
 
 
+def test_what_is_worth_a_look_is_remarked_upon(tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        eu='attributes = ["shop.tier", "db.statement", "enduser.id", "enduser.pseudo.id"]\n'
+        '[zones.eu.to_hub]\ntables = ["latency_minute", "findings"]\n',
+    )
+    found = [
+        (each.key, each.problem.split(" holds")[0].split(":")[0])
+        for each in remarks(load_policy(file))
+    ]
+    assert [each for each in found if each[0].startswith("zones.eu")] == [
+        ("zones.eu.retention.spans", "spans are kept for ever"),
+        ("zones.eu.to_hub.tables", "findings are not exported yet"),
+        ("zones.eu.attributes", "db.statement"),
+        ("zones.eu.attributes", "enduser.id"),
+    ]
+
+
 def test_check_prints_the_policy_or_every_problem(tmp_path: Path) -> None:
     app = typer.Typer()
     register(app)

@@ -26,6 +26,12 @@ __all__ = ["contradictions", "load_policy", "remarks"]
 
 # A folder, or an address without user and password.
 _PLACE: Final = re.compile(r"(?:[a-z][a-z0-9+.-]*://)?[^\s@\x00-\x1f]{1,400}")
+# Attributes of OpenTelemetry's conventions whose values are people's by nature.
+_OF_USERS: Final = re.compile(
+    r"enduser\.(?!pseudo\.id$)|user\.|client\.|source\.address|db\.(?:statement|query\.text|query\.parameter)"
+    r"|exception\.(?:message|stacktrace)|http\.(?:url|target|client_ip|user_agent|request\.header|response\.header)"
+    r"|url\.(?:full|path|query)|user_agent\.original|net\.(?:sock\.)?peer"
+)
 # Their rows are what the rollup adds up.
 _ADDED_UP: Final = ("spans", "synthetic_results", "joined_spans")
 _LEVELS: Final = ("spans", "aggregates")
@@ -53,7 +59,8 @@ def contradictions(policy: Policy) -> tuple[Problem, ...]:
 
 def remarks(policy: Policy) -> tuple[Problem, ...]:
     """What holds together and is still worth a look; nothing of it is an error."""
-    return tuple(problem for look in (_shared_brokers, _kept_for_ever) for problem in look(policy))
+    looks = (_shared_brokers, _kept_for_ever, _let_across_and_not_sent, _holds_what_users_wrote)
+    return tuple(problem for look in looks for problem in look(policy))
 
 
 def _reserved_name(policy: Policy) -> Iterator[Problem]:
@@ -211,6 +218,25 @@ def _kept_for_ever(policy: Policy) -> Iterator[Problem]:
             yield Problem(
                 key=toml_key("zones", name, "retention", "spans"), problem="spans are kept for ever"
             )
+
+
+def _let_across_and_not_sent(policy: Policy) -> Iterator[Problem]:
+    for name, zone in policy.zones.items():
+        if "findings" in zone.to_hub.tables:
+            yield Problem(
+                key=toml_key("zones", name, "to_hub", "tables"),
+                problem="findings are not exported yet: they stay in their zone",
+            )
+
+
+def _holds_what_users_wrote(policy: Policy) -> Iterator[Problem]:
+    for name, zone in policy.zones.items():
+        for attribute in zone.attributes:
+            if _OF_USERS.match(attribute):
+                yield Problem(
+                    key=toml_key("zones", name, "attributes"),
+                    problem=f"{attribute} holds what users are or wrote: it is cleaned, not emptied, before it is stored",
+                )
 
 
 def _days(days: int | None) -> str:
