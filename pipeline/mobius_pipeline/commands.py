@@ -193,8 +193,7 @@ def ingest(
 
     Any number of workers may serve a zone; they share its partitions. A second signal stops one at once.
     """
-    from mobius_instrumentation.allowlist import AttributePolicy
-    from mobius_pipeline.residency.policy import read_policy
+    from mobius_pipeline.residency.attributes import load_attributes
     from mobius_pipeline.wire import WireLimits
     from mobius_pipeline.worker import WorkerOptions, run_worker
     from mobius_pipeline.worker.batch import BatchLimits
@@ -208,7 +207,7 @@ def ingest(
             f"a worker serves one zone: name it ({', '.join(each.name for each in chosen)})",
             field="--zone",
         )
-    rules = read_policy(zones.file).zones[chosen[0].name]
+    attributes = load_attributes(zones.file, chosen[0].name)
     configure_logs()
     stop = threading.Event()
     options = WorkerOptions(
@@ -220,7 +219,7 @@ def ingest(
         ),
         wire=WireLimits(encoded_bytes=message_mb << 20, decoded_bytes=message_mb << 21),
         poison=PoisonLimits(share=poison_share),
-        attributes=AttributePolicy.with_extra(rules.attributes),
+        attributes=attributes,
         name=name,
         lease_seconds=lease_seconds,
         health_host=health_host,

@@ -136,6 +136,13 @@ def plain(span: RecordedSpan) -> dict[str, Any]:
     return {**found, "resource": {k: v for k, v in span.resource.items() if k != LIST_APPLIED[0]}}
 
 
+def test_of_a_links_trace_state_the_sampling_is_kept() -> None:
+    link = Span.Link(trace_state="vendor=ana,ot=p:8;th:c")  # the SDK's exporter leaves it out
+    out = route(make_message(make_resource([make_span(links=[link])], ours=False)))
+    (resource,) = ExportTraceServiceRequest.FromString(out.body).resource_spans
+    assert resource.scope_spans[0].spans[0].links[0].trace_state == "ot=th:c"
+
+
 def test_ours_is_left_as_its_service_allowed_it() -> None:
     value = make_message(make_resource([make_span(attributes={"shop.tier": "gold"})]))
     out = route(value)
