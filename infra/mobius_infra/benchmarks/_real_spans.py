@@ -19,6 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
+from mobius_instrumentation.allowlist import LIST_APPLIED
 from mobius_pipeline.errors import UsageError
 
 __all__ = ["Recorded", "load", "repeat"]
@@ -112,6 +113,9 @@ def _head(head: dict[str, Any], region: str) -> ResourceSpans:
     made.resource.attributes.append(
         KeyValue(key="cloud.region", value=AnyValue(string_value=region))
     )
+    # As if our package had sent them: both pipelines are to store the same attributes.
+    name, value = LIST_APPLIED
+    made.resource.attributes.append(KeyValue(key=name, value=AnyValue(string_value=value)))
     made.scope_spans.add().scope.name = head["scope"]["name"]
     return made
 

@@ -1,4 +1,4 @@
-"""Spans for measurements: a shop's traces of six spans, as OTLP messages of our package; the same for the same seed."""
+"""Spans for measurements: a shop's traces of six spans, as OTLP messages; the same for the same seed."""
 
 from __future__ import annotations
 
@@ -25,16 +25,19 @@ _ROUTES: Final = (
 )
 
 
-def make_messages(spans: int, *, region: str, seed: int = 1) -> list[bytes]:
-    """Serialised ``ExportTraceServiceRequest`` messages of at least ``spans`` spans of the last half hour."""
+def make_messages(spans: int, *, region: str, seed: int = 1, ours: bool = True) -> list[bytes]:
+    """Serialised ``ExportTraceServiceRequest`` messages of at least ``spans`` spans of the last half hour.
+
+    ``ours``: the resources say that our package sent them.
+    """
     rng = random.Random(seed)
     begin = time.time_ns() - 1_800_000_000_000
     traces = -(-spans // SPANS_PER_TRACE)
     messages = []
     for first in range(0, traces, _TRACES_PER_MESSAGE):
         request = ExportTraceServiceRequest()
-        storefront = _scope(request, "storefront", region)
-        catalog = _scope(request, "catalog", region)
+        storefront = _scope(request, "storefront", region, ours=ours)
+        catalog = _scope(request, "catalog", region, ours=ours)
         for number in range(first, min(first + _TRACES_PER_MESSAGE, traces)):
             start = begin + number * 1_800_000_000_000 // traces
             _trace(rng, start, storefront, catalog)
@@ -42,7 +45,9 @@ def make_messages(spans: int, *, region: str, seed: int = 1) -> list[bytes]:
     return messages
 
 
-def _scope(request: ExportTraceServiceRequest, service: str, region: str) -> ScopeSpans:
+def _scope(
+    request: ExportTraceServiceRequest, service: str, region: str, *, ours: bool
+) -> ScopeSpans:
     resource = request.resource_spans.add()
     for key, value in (
         ("service.name", service),
@@ -53,7 +58,7 @@ def _scope(request: ExportTraceServiceRequest, service: str, region: str) -> Sco
         ("telemetry.sdk.language", "python"),
         ("telemetry.sdk.name", "opentelemetry"),
         ("telemetry.sdk.version", "1.45.2"),
-        LIST_APPLIED,
+        *([LIST_APPLIED] if ours else []),
     ):
         resource.resource.attributes.append(_pair(key, value))
     scope = resource.scope_spans.add()

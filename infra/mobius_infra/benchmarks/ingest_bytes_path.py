@@ -3,6 +3,8 @@
 Peer: the usual consumer, which parses OTLP in Python, makes a row of every span and inserts the rows with
 clickhouse-connect, into the same tables (spans and rollup alike), in the same engine, with the same spans,
 in the same run. It is spared what our worker does beside: Kafka, the ledger, the zone check.
+
+Spans of other sources than our package, which the worker holds to the zone's allow-list, are measured beside.
 """
 
 from __future__ import annotations
@@ -41,9 +43,11 @@ def run() -> dict[str, Any]:
     """Send the same spans both ways and compare the CPU time of all processes that they need."""
     messages = make_messages(_SPANS, region="eu-west-1")
     warm_up = make_messages(_WARM_UP_SPANS, region="eu-west-1", seed=2)
+    others = make_messages(_SPANS, region="eu-west-1", seed=3, ours=False)
     with broker() as address, engine(kafka=address) as store:
         ensure_topics(store.zone)
         ours = _bytes_path(store, warm_up, messages)
+        held = _bytes_path(store, warm_up, others)
     with engine() as store:
         peer = _python_rows(store, warm_up, messages)
     spans = ours["spans"]
@@ -59,6 +63,12 @@ def run() -> dict[str, Any]:
             "total": round(ours["client"] + ours["engine"], 2),
         },
         "ours_spans_per_second": round(ours["rate"]),
+        "other_sources_us_per_span": {
+            "what": "spans without the mark of our package, which the worker holds to the allow-list first",
+            "worker": round(held["client"], 2),
+            "engine": round(held["engine"], 2),
+            "total": round(held["client"] + held["engine"], 2),
+        },
         "peer": "rows made in Python, inserted with clickhouse-connect, same engine, same spans",
         "peer_us_per_span": {
             "client": round(peer["client"], 2),
