@@ -44,12 +44,13 @@ def show(view: View) -> None:
         _strip(cells)
         _findings(view)
         _verdicts(view, cells)
+        _hidden(view, found.hidden)
         _coverage(view, found.document["coverage"], cells)
-    elif not found.failures and not found.hidden:
+    elif found.hidden:
+        _hidden(view, found.hidden)
+    elif not found.failures:
         text = strings.no_requests("requests", [zone.name for zone in view.scope])
         st.html(markup.notice("Nothing to judge yet", markup.with_code(text)))
-    if found.hidden:
-        st.html(f'<p class="mr-lead">{esc(strings.hidden(view.viewer, found.hidden))}</p>')
     _health(view)
 
 
@@ -119,6 +120,12 @@ def _verdicts(view: View, cells: Sequence[Cell]) -> None:
     if max(len(fine), len(rest)) > _MOST_ROWS:
         text = f"Only {_MOST_ROWS} rows are shown: choose a zone, region or service on the left."
         st.html(f'<p class="mr-lead">{text}</p>')
+
+
+def _hidden(view: View, cells: int) -> None:
+    """Say how many endpoints have too few people for this viewer, if any have."""
+    if cells:
+        st.html(f'<p class="mr-lead">{esc(strings.hidden(view.viewer, cells))}</p>')
 
 
 def _row(view: View, cell: Cell, domain: float) -> list[str]:

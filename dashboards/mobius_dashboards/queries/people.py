@@ -1,7 +1,8 @@
 """Cells of too few people: who sees aggregates alone is not shown them.
 
-People are counted as for the export to the hub: distinct pseudonyms where any are known, requests elsewhere. Pseudonyms
-are counted by the hour, so a window has at most as many people as the hours that it touches, and never more than requests.
+People are counted as for the export to the hub: distinct pseudonyms in hours that know any, requests in the others. Where a
+window has hours of both kinds, the larger of the two counts. A window has at most as many people as the hours that it
+touches, and never more than requests.
 """
 
 from __future__ import annotations
@@ -20,13 +21,25 @@ __all__ = ["CellKey", "Shown", "hide_small", "load_people"]
 
 CellKey = tuple[str, str, str, str]
 
-_PEOPLE: Final = """
-SELECT toString(s.region), toString(s.service), toString(s.method), toString(s.route), uniqMerge(s.subjects)
-FROM latency_subjects AS s
-WHERE s.hour >= toStartOfHour({since:DateTime('UTC')}) AND s.hour < {until:DateTime('UTC')}
-  AND s.source = 'real' AND ({environment:String} = '' OR s.environment = {environment:String})
-GROUP BY s.region, s.service, s.method, s.route
-"""
+_SUBJECT: Final = "toString(region), toString(service), toString(method), toString(route)"
+_HOURS: Final = """hour >= toStartOfHour({since:DateTime('UTC')}) AND hour < {until:DateTime('UTC')}
+  AND source = 'real' AND vantage = 'server' AND ({environment:String} = '' OR environment = {environment:String})"""
+_PEOPLE: Final = f"""
+SELECT {_SUBJECT}, max(people) FROM (
+    SELECT region, service, method, route, uniqMerge(subjects) AS people
+    FROM latency_subjects
+    WHERE {_HOURS}
+    GROUP BY region, service, method, route
+    UNION ALL
+    SELECT region, service, method, route, toUInt64(sum(requests)) AS people
+    FROM (SELECT *, toStartOfHour(minute) AS hour FROM latency_minute)
+    WHERE {_HOURS} AND minute >= {{since:DateTime('UTC')}} AND minute < {{until:DateTime('UTC')}}
+      AND (region, service, method, route, hour) NOT IN (
+        SELECT region, service, method, route, hour FROM latency_subjects WHERE {_HOURS})
+    GROUP BY region, service, method, route
+)
+GROUP BY region, service, method, route
+"""  # noqa: S608 - texts of this file
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +55,7 @@ class Shown:
 
 
 def load_people(client: Client, result: CorrelationResult, environment: str) -> dict[CellKey, int]:
-    """Count the distinct pseudonyms of each subject in the hours of a result's window; those with any."""
+    """Count the people of each subject in a result's window; ``environment`` "" is all of them."""
     edges = {"since": result.window.start, "until": result.window.end, "environment": environment}
     return {
         (region, service, method, route): int(people)
