@@ -23,13 +23,16 @@ if TYPE_CHECKING:
 
 __all__ = ["MigrationReport", "Step", "migrate"]
 
+_STATUS_COLUMNS: Final = {
+    "version": "UInt32",
+    "name": "String",
+    "checksum": "String",
+    "started": "DateTime64(3, 'UTC')",
+    "finished": "Nullable(DateTime64(3, 'UTC'))",
+}
 _STATUS_TABLE: Final = """
 CREATE TABLE IF NOT EXISTS `{database}`.schema_migrations {on_cluster} (
-    version UInt32,
-    name String,
-    checksum String,
-    started DateTime64(3, 'UTC'),
-    finished Nullable(DateTime64(3, 'UTC'))
+    {columns}
 ) ENGINE = {replicated}ReplacingMergeTree
 ORDER BY (version, started)
 """
@@ -115,7 +118,10 @@ def migrate(
 def _render_status(target: Target) -> str:
     replicated = "Replicated" if target.cluster else ""
     return _STATUS_TABLE.format(
-        database=target.database, on_cluster=target.on_cluster, replicated=replicated
+        columns=", ".join(f"{name} {kind}" for name, kind in _STATUS_COLUMNS.items()),
+        database=target.database,
+        on_cluster=target.on_cluster,
+        replicated=replicated,
     )
 
 
@@ -155,19 +161,21 @@ def _apply(
     statements: tuple[str, ...],
     clock: Callable[[], datetime],
 ) -> None:
-    names = ["version", "name", "checksum", "started", "finished"]
     table = f"`{target.database}`.schema_migrations"
     started = clock()
-    client.insert(
-        table, [[file.version, file.name, file.checksum, started, None]], column_names=names
-    )
+
+    def note(finished: datetime | None) -> None:
+        row = [file.version, file.name, file.checksum, started, finished]
+        # With its types, or the client asks for them each time.
+        client.insert(
+            table, [row], [*_STATUS_COLUMNS], column_type_names=[*_STATUS_COLUMNS.values()]
+        )
+
+    note(None)
     for statement in statements:
         _run(client, statement, f"{file.version:04}_{file.name}")
         reach("during_migration")
-    # Replaces the row above: same version and start, written later.
-    client.insert(
-        table, [[file.version, file.name, file.checksum, started, clock()]], column_names=names
-    )
+    note(clock())  # replaces the row above: same version and start, written later
 
 
 def _run(client: Client, statement: str, what: str) -> None:
