@@ -153,6 +153,7 @@ def test_a_viewer_of_aggregates_sees_neither_quarantine_nor_who_read(
     page("ana", monkeypatch)  # fills the caches
     text = page("ben", monkeypatch)
     assert "124 sums of many requests went to the hub" in text
+    assert "aggregates<br><small>cells of 11 people or more</small>" in text
     assert '<td class="num">2,409</td><td class="num">1,203</td>' in text
     for secret in ("carla", "eu-wset-1", "us-east-1", "17 quarantined", "54 quarantined"):
         assert secret not in text

@@ -82,7 +82,7 @@ def _zones(view: View, policy: Policy) -> None:
         "as zones.toml has it; mobius-rum residency check prints all of it.",
     )
     head = [
-        ("Zone", ""), ("Regions", ""), ("You see", "nowrap"), ("To the hub", ""), ("At least", "nowrap"),
+        ("Zone", ""), ("Regions", ""), ("You see", "nowrap"), ("To the hub", ""), ("Cells there", "nowrap"),
         ("Spans are kept", "nowrap"), ("A reason is asked", "nowrap"),
     ]  # fmt: skip
     rows = []
@@ -104,9 +104,11 @@ def _zone_row(view: View, zone: Zone, rules: ZonePolicy, *, hub: bool) -> list[s
     return [
         f"<b>{esc(zone.name)}</b>",
         esc(", ".join(zone.regions)),
-        level,
+        level
+        if level == "spans"
+        else f"{level}<br><small>cells of {rules.least_subjects:,} people or more</small>",
         f"requests by the hour, by <small>{esc(names)}</small>" if crosses else "nothing",
-        f"{rules.to_hub.least_subjects:,} people" if crosses else formatters.NOTHING,
+        f"{rules.to_hub.least_subjects:,} people or more" if crosses else formatters.NOTHING,
         "for ever" if days is None else f"{days:,} days",
         "yes" if rules.reason_for_rows else "no",
     ]
