@@ -78,9 +78,14 @@ class Finding:
             )
 
     @property
+    def cell(self) -> tuple[str, str, str, str]:
+        """Region, service, method and route, as :attr:`mobius_analysis.correlate.Cell.subject` has them."""
+        return self.region, self.service, self.method, self.route
+
+    @property
     def subject(self) -> Subject:
         """Region, service, method, route and anchor."""
-        return self.region, self.service, self.method, self.route, self.anchor
+        return *self.cell, self.anchor
 
     @property
     def id(self) -> str:

@@ -62,7 +62,7 @@ def least_people(viewer: Viewer) -> str:
     return " and ".join(
         f"zone {zone} shows you cells of at least {viewer.least_people(zone)} people"
         for zone in viewer.zones
-        if viewer.least_people(zone) > 1
+        if not viewer.sees(zone, "spans")
     )
 
 

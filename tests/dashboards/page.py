@@ -11,6 +11,18 @@ import mobius_dashboards
 APP = str(Path(mobius_dashboards.__file__).with_name("app.py"))
 
 
+# Of a zones.toml: ana sees single requests of a zone, ben its aggregates.
+ROWS_AND_CELLS = """
+[groups.rows]
+spans = ["{zone}"]
+[groups.cells]
+aggregates = ["{zone}"]
+[viewers]
+ana = ["rows"]
+ben = ["cells"]
+"""
+
+
 def whole(app: AppTest) -> str:
     """Everything that the page sends to the browser: texts, choices, and the data of charts."""
     assert not app.exception, app.exception

@@ -24,7 +24,7 @@ from mobius_instrumentation.zones import Zone, Zones
 from mobius_pipeline.options import format_time
 from mobius_pipeline.store import Purpose, connect
 from tests.conftest import ZoneFactory
-from tests.dashboards.page import APP, whole
+from tests.dashboards.page import APP, ROWS_AND_CELLS, whole
 
 pytestmark = pytest.mark.store
 
@@ -43,16 +43,6 @@ CELLS = {
     "/tests-only": (0, 0, 60, 0),
 }
 SMALL = {"/few-people", "/few-requests", "/few-more-before"}
-POLICY = """
-least_subjects = {least}
-[groups.rows]
-spans = ["{zone}"]
-[groups.cells]
-aggregates = ["{zone}"]
-[viewers]
-ana = ["rows"]
-ben = ["cells"]
-"""
 _COLUMNS = [
     "start", "duration_ns", "trace_id", "span_id", "name", "kind", "region", "service", "version",
     "environment", "method", "route", "http_status", "source", "test_run", "weight", "attributes",
@@ -102,7 +92,7 @@ def page(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., str]:
     file = zones_file_factory(zone)
-    policy = POLICY.format(zone=zone.name, least=LEAST)
+    policy = f"\nleast_subjects = {LEAST}\n{ROWS_AND_CELLS.format(zone=zone.name)}"
     file.write_text(file.read_text(encoding="utf-8") + policy, encoding="utf-8")
     monkeypatch.setenv("MOBIUS_CONFIG", str(file))
 

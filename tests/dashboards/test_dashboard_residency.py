@@ -19,21 +19,11 @@ from mobius_instrumentation.zones import Zone
 from mobius_pipeline.residency.commands import register
 from mobius_pipeline.store import Purpose, connect
 from tests.conftest import ZoneFactory
-from tests.dashboards.page import APP
+from tests.dashboards.page import APP, ROWS_AND_CELLS
 
 pytestmark = pytest.mark.store
 
-POLICY = """
-[hub]
-clickhouse = "http://127.0.0.1:9"
-[groups.rows]
-spans = ["{zone}"]
-[groups.cells]
-aggregates = ["{zone}"]
-[viewers]
-ana = ["rows"]
-ben = ["cells"]
-"""
+POLICY = f'\n[hub]\nclickhouse = "http://127.0.0.1:9"\n{ROWS_AND_CELLS}'
 
 
 @pytest.fixture

@@ -121,8 +121,7 @@ def _findings(view: View, zone: Zone, cell: Cell) -> None:
         found = [
             finding
             for finding in queries.findings(view, zone)
-            if finding.kind not in IN_THE_TABLE
-            and (finding.region, finding.service, finding.method, finding.route) == subject
+            if finding.kind not in IN_THE_TABLE and finding.cell == subject
         ]
     except MobiusError as error:
         st.html(markup.notice(strings.failure(error), esc(error), kind="error"))

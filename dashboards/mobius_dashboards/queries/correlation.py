@@ -85,10 +85,10 @@ def _cells(
         result = load_cells(
             client, zone, since, until, environment=environment or None, match=match
         )
-        least = _viewer.least_people(zone.name)
-        if least <= 1:
+        if _viewer.sees(zone.name, "spans"):
             return Shown(result)
-        return hide_small(result, load_people(client, result, environment), least)
+        people = load_people(client, result, environment)
+    return hide_small(result, people, _viewer.least_people(zone.name))
 
 
 def require_shown(view: View, zone: Zone, subject: CellKey) -> None:
@@ -100,8 +100,8 @@ def require_shown(view: View, zone: Zone, subject: CellKey) -> None:
         The viewer is not shown it.
     """
     require(view.viewer, zone.name)
-    least = view.viewer.least_people(zone.name)
-    if least > 1 and not shown(view, zone).has(subject):
+    if not view.viewer.sees(zone.name, "spans") and subject not in shown(view, zone).subjects:
+        least = view.viewer.least_people(zone.name)
         raise ForbiddenError(view.viewer.name, zone.name, f"cells of fewer than {least} people")
 
 
@@ -112,19 +112,15 @@ def findings(view: View, zone: Zone) -> list[Finding]:
     """
     require(view.viewer, zone.name)
     found = _findings(view.viewer.policy, zone, view.viewer)
-    cells = shown(view, zone) if view.viewer.least_people(zone.name) > 1 else None
+    cells = None if view.viewer.sees(zone.name, "spans") else shown(view, zone).subjects
     return [
         finding
         for finding in found
         if view.state.region in ("", finding.region)
         and view.state.service in ("", finding.service)
         and finding.since < view.window.until
-        and (cells is None or not finding.route or cells.has(_subject(finding)))
+        and (cells is None or not finding.route or finding.cell in cells)
     ]
-
-
-def _subject(finding: Finding) -> CellKey:
-    return finding.region, finding.service, finding.method, finding.route
 
 
 @cached

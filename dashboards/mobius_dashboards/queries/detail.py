@@ -13,6 +13,7 @@ from mobius_dashboards.clients import client_for
 from mobius_dashboards.queries.cache import cached
 from mobius_dashboards.queries.correlation import require_shown, shown
 from mobius_dashboards.queries.endpoint import Subject
+from mobius_dashboards.queries.people import is_small
 from mobius_dashboards.view import View
 from mobius_dashboards.viewer import Viewer
 from mobius_instrumentation.zones import Zone
@@ -60,8 +61,6 @@ def _detail(
     for segment in found["segments"]:
         # Of requests nobody knows whose they are by version, size or hour: they stand in for people.
         segment["values"] = [
-            each
-            for each in segment["values"]
-            if each["production_requests"] == 0 or each["production_requests"] >= least
+            each for each in segment["values"] if not is_small(each["production_requests"], least)
         ]
     return found

@@ -16,7 +16,7 @@ from mobius_dashboards.clients import client_for
 from mobius_dashboards.const import SOURCE_WORDS
 from mobius_dashboards.queries.cache import cached
 from mobius_dashboards.queries.correlation import require_shown
-from mobius_dashboards.queries.people import CellKey
+from mobius_dashboards.queries.people import CellKey, is_small
 from mobius_dashboards.view import View
 from mobius_dashboards.viewer import Viewer
 from mobius_instrumentation.zones import Zone
@@ -95,6 +95,7 @@ def _shapes(
 ) -> Shapes:
     window = AnalysisWindow.of(since, until)
     length = bin_minutes(window, _MOST_BINS)
+    least = _viewer.least_people(zone.name)
     with client_for(_viewer, zone) as client:
         frame = load_rollup(client, window, subject.only)
         releases = find_releases(load_versions(client, window))
@@ -110,7 +111,7 @@ def _shapes(
             _named(row, at=format_time(row["time"]), quantile=row["quantile"])
             for row in quantile_series(frame, length, (0.5, 0.95)).iter_rows(named=True)
             if row["value_ms"] is not None
-            and (row["source"] != "real" or row["requests"] >= _viewer.least_people(zone.name))
+            and not (row["source"] == "real" and is_small(row["requests"], least))
         ],
         bin_minutes=length,
         releases=[

@@ -17,7 +17,7 @@ from mobius_analysis.correlate import Cell
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
-__all__ = ["CellKey", "Shown", "hide_small", "load_people"]
+__all__ = ["CellKey", "Shown", "hide_small", "is_small", "load_people"]
 
 CellKey = tuple[str, str, str, str]
 
@@ -49,9 +49,10 @@ class Shown:
     result: CorrelationResult
     hidden: int = 0
 
-    def has(self, subject: CellKey) -> bool:
-        """Whether a cell of that region, service, method and route is among what is shown."""
-        return any(cell.subject == subject for cell in self.result.cells)
+    @property
+    def subjects(self) -> frozenset[CellKey]:
+        """Region, service, method and route of all that is shown."""
+        return frozenset(cell.subject for cell in self.result.cells)
 
 
 def load_people(client: Client, result: CorrelationResult, environment: str) -> dict[CellKey, int]:
@@ -65,12 +66,17 @@ def load_people(client: Client, result: CorrelationResult, environment: str) -> 
     }
 
 
+def is_small(people: int, least: int) -> bool:
+    """Whether there are people, and fewer than ``least``."""
+    return 0 < people < least
+
+
 def hide_small(result: CorrelationResult, people: Mapping[CellKey, int], least: int) -> Shown:
     """Leave out what fewer than ``least`` people, and more than none, are behind; the coverage goes without it too."""
     small = {
         cell.subject
         for cell in (*result.cells, *result.unmatched)
-        if 0 < _count(cell, people) < least
+        if is_small(_count(cell, people), least)
     }
     kept, whole = (
         tuple(cell for cell in cells if cell.subject not in small)

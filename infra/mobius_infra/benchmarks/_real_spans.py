@@ -110,12 +110,9 @@ def _number(
 def _head(head: dict[str, Any], region: str) -> ResourceSpans:
     made = ResourceSpans()
     made.resource.attributes.extend(_pairs(head["resource"]["attributes"]))
-    made.resource.attributes.append(
-        KeyValue(key="cloud.region", value=AnyValue(string_value=region))
-    )
     # As if our package had sent them: both pipelines are to store the same attributes.
-    name, value = LIST_APPLIED
-    made.resource.attributes.append(KeyValue(key=name, value=AnyValue(string_value=value)))
+    for name, value in (("cloud.region", region), LIST_APPLIED):
+        made.resource.attributes.append(KeyValue(key=name, value=AnyValue(string_value=value)))
     made.scope_spans.add().scope.name = head["scope"]["name"]
     return made
 

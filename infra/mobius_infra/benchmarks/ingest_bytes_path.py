@@ -57,27 +57,26 @@ def run() -> dict[str, Any]:
         "what": "CPU microseconds a span, from an OTLP message to spans and rollup",
         "spans": spans,
         "bytes_per_span": round(sum(map(len, messages)) / spans, 1),
-        "ours_us_per_span": {
-            "worker": round(ours["client"], 2),
-            "engine": round(ours["engine"], 2),
-            "total": round(ours["client"] + ours["engine"], 2),
-        },
+        "ours_us_per_span": _shares("worker", ours),
         "ours_spans_per_second": round(ours["rate"]),
         "other_sources_us_per_span": {
             "what": "spans without the mark of our package, which the worker holds to the allow-list first",
-            "worker": round(held["client"], 2),
-            "engine": round(held["engine"], 2),
-            "total": round(held["client"] + held["engine"], 2),
+            **_shares("worker", held),
         },
         "peer": "rows made in Python, inserted with clickhouse-connect, same engine, same spans",
-        "peer_us_per_span": {
-            "client": round(peer["client"], 2),
-            "engine": round(peer["engine"], 2),
-            "total": round(peer["client"] + peer["engine"], 2),
-        },
+        "peer_us_per_span": _shares("client", peer),
         "ratio_to_peer": round(
             (ours["client"] + ours["engine"]) / (peer["client"] + peer["engine"]), 3
         ),
+    }
+
+
+def _shares(name: str, found: dict[str, float]) -> dict[str, float]:
+    """CPU microseconds a span of the process before the engine, called ``name``, of the engine, and of both."""
+    return {
+        name: round(found["client"], 2),
+        "engine": round(found["engine"], 2),
+        "total": round(found["client"] + found["engine"], 2),
     }
 
 

@@ -80,11 +80,14 @@ class Route:
         found: dict[int, _Cut] = {}
         raw = RawRequest.FromString(payload).resource_spans
         for place in strange:
-            spans, attributes = self._allow_list.hold(raw[place])
-            resource = Resource.FromString(raw[place].resource.SerializeToString())
-            removal = Removal(*describe_source(resource), spans, attributes, "zone")
+            held = raw[place]
+            spans, attributes = self._allow_list.hold(held)
+            removed: tuple[Removal, ...] = ()
+            if attributes:
+                resource = Resource.FromString(held.resource.SerializeToString())
+                removed = (Removal(*describe_source(resource), spans, attributes, "zone"),)
             # Written anew: two readers might understand an unusual encoding in two ways.
-            found[place] = _Cut(raw[place].SerializeToString(), (removal,) if attributes else ())
+            found[place] = _Cut(held.SerializeToString(), removed)
         return found
 
     def _judge(self, resource: ResourceSpans) -> tuple[str, Reason | None]:
